@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use trunkline_cluster::{Cluster, MONITOR_PASSWORD, PortLease, send_signal};
-use trunkline_tests::{Login, Wire, binary, eventually, http_get, own_cluster, shared_cluster};
+use trunkline_tests::{Certificates, Login, Wire, binary, eventually, http_get, own_cluster, shared_cluster};
 
 fn trunkline(directory: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(binary());
@@ -21,13 +21,24 @@ fn trunkline(directory: &Path, arguments: &[&str]) -> Output {
 
 /// Makes a configuration of `source`, and returns its directory, file and text.
 fn init(source: &str) -> (TempDir, PathBuf, String) {
+    init_with(source, &[])
+}
+
+fn init_with(source: &str, flags: &[&str]) -> (TempDir, PathBuf, String) {
     let directory = tempfile::tempdir().unwrap();
-    let output = trunkline(directory.path(), &["init", "--from", source, "--out", "made.toml"]);
+    let arguments = [&["init", "--from", source, "--out", "made.toml"], flags].concat();
+    let output = trunkline(directory.path(), &arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let file = directory.path().join("made.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(!text.contains("postgres postgres") && !text.contains("password ="), "a secret is in\n{text}");
     (directory, file, text)
+}
+
+/// How `trunkline init` ends, and what it says of errors.
+fn said(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = trunkline(directory, &[&["init"][..], arguments].concat());
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
 /// A `serve` that ends with the test.
@@ -151,8 +162,8 @@ fn a_standby_leads_to_its_primary_and_what_the_primary_cannot_see_is_said() {
     );
 }
 
-/// Answers `GET /cluster` as Patroni does, until the test ends.
-fn patroni_of(cluster: &Cluster) -> u16 {
+/// What Patroni says of a cluster.
+fn said_by_patroni(cluster: &Cluster) -> String {
     let member = |(at, server): (usize, &trunkline_cluster::Server)| {
         let role = if at == 0 { "leader" } else { "replica" };
         format!(
@@ -162,7 +173,12 @@ fn patroni_of(cluster: &Cluster) -> u16 {
         )
     };
     let members: Vec<_> = cluster.servers().enumerate().map(member).collect();
-    let body = format!(r#"{{"members": [{}], "scope": "shop"}}"#, members.join(", "));
+    format!(r#"{{"members": [{}], "scope": "shop"}}"#, members.join(", "))
+}
+
+/// Answers `GET /cluster` as Patroni does, until the test ends.
+fn patroni_of(cluster: &Cluster) -> u16 {
+    let body = said_by_patroni(cluster);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -196,6 +212,58 @@ fn a_patroni_cluster_becomes_a_configuration_that_serves() {
     assert!(!text.contains("\n[[server]]"), "its members come and go:\n{text}");
     let (reads, writes, flags) = moved_listeners();
     serves(directory.path(), &file, (reads.port(), writes.port()), &flags);
+}
+
+/// The same over TLS, by the certificate of an endpoint; ends with this.
+struct SecurePatroni {
+    server: Child,
+    port: PortLease,
+    _files: TempDir,
+}
+
+impl SecurePatroni {
+    fn of(cluster: &Cluster) -> Self {
+        let (files, port) = (tempfile::tempdir().unwrap(), PortLease::take().unwrap());
+        std::fs::write(files.path().join("cluster"), said_by_patroni(cluster)).unwrap();
+        let [certificate, key] = Certificates::shared().endpoint();
+        let mut command = Command::new("openssl");
+        command.args(["s_server", "-quiet", "-WWW", "-accept", &format!("127.0.0.1:{}", port.port())]);
+        command.arg("-cert").arg(certificate).arg("-key").arg(key).current_dir(&files);
+        let server =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let listens = || std::net::TcpStream::connect(("127.0.0.1", port.port())).is_ok();
+        eventually(Duration::from_secs(20), "openssl listens", listens);
+        Self { server, port, _files: files }
+    }
+}
+
+impl Drop for SecurePatroni {
+    fn drop(&mut self) {
+        let _ended = self.server.kill();
+        let _reaped = self.server.wait();
+    }
+}
+
+#[test]
+fn a_patroni_behind_tls_is_asked_once_its_certificate_is_vouched_for() {
+    let cluster = shared_cluster();
+    let patroni = SecurePatroni::of(cluster);
+    let url = format!("https://127.0.0.1:{}", patroni.port.port());
+    let (status, error) = said(Path::new("/"), &["--from", &url]);
+    assert_eq!(status, Some(1));
+    assert!(error.contains("UnknownIssuer") && error.contains("--ca-file"), "{error}");
+
+    let root = Certificates::shared().root();
+    let root = root.to_str().unwrap();
+    let (directory, file, text) = init_with(&url, &["--ca-file", root]);
+    let source =
+        format!("\n[[discovery.source]]\nkind = \"patroni\"\nurls = [\"{url}\"]\nca_file = \"{root}\"\n");
+    assert!(text.contains(&source), "{source} is missing in\n{text}");
+    let (reads, writes, flags) = moved_listeners();
+    serves(directory.path(), &file, (reads.port(), writes.port()), &flags);
+
+    let (status, error) = said(Path::new("/"), &["--from", "host=127.0.0.1", "--ca-file", root]);
+    assert_eq!(status, Some(2), "{error}");
 }
 
 #[test]
@@ -273,10 +341,7 @@ fn an_haproxy_configuration_becomes_a_configuration_that_serves() {
 #[test]
 fn what_is_wrong_is_said_and_no_file_is_overwritten_unasked() {
     let directory = tempfile::tempdir().unwrap();
-    let said = |arguments: &[&str]| {
-        let output = trunkline(directory.path(), &[&["init"][..], arguments].concat());
-        (output.status.code(), String::from_utf8(output.stderr).unwrap())
-    };
+    let said = |arguments: &[&str]| said(directory.path(), arguments);
     let closed = PortLease::take().unwrap();
     let place = format!("host=127.0.0.1 port={} user=postgres", closed.port());
     let (status, error) = said(&["--from", &place]);

@@ -37,7 +37,7 @@ const AGENT: &str = concat!("trunkline/", env!("CARGO_PKG_VERSION"));
 
 /// Asks an API.
 #[derive(Debug)]
-pub(crate) struct HttpClient {
+pub struct HttpClient {
     settings: HttpSettings,
     /// Once it was needed.
     tls: Option<ServerTls>,
@@ -53,7 +53,9 @@ pub(crate) struct HttpAnswer {
 }
 
 impl HttpClient {
-    pub(crate) fn new(settings: HttpSettings) -> Self {
+    /// One that has asked nothing yet.
+    #[must_use]
+    pub fn new(settings: HttpSettings) -> Self {
         Self { settings, tls: None }
     }
 
@@ -61,12 +63,7 @@ impl HttpClient {
     ///
     /// # Errors
     /// When it does not come within `timeout`, or is not one.
-    pub(crate) async fn get(
-        &mut self,
-        url: &HttpUrl,
-        path: &str,
-        timeout: Duration,
-    ) -> Result<Bytes, SourceError> {
+    pub async fn get(&mut self, url: &HttpUrl, path: &str, timeout: Duration) -> Result<Bytes, SourceError> {
         let asking = async {
             let answer = self.ask(url, path).await?;
             answer.accept()?.whole().await

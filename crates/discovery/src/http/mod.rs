@@ -8,5 +8,6 @@ pub(crate) mod client;
 pub mod settings;
 pub mod url;
 
+pub use client::HttpClient;
 pub use settings::{CertificateCheck, HttpCredentials, HttpSettings, HttpTls, SecretFrom};
 pub use url::{HttpScheme, HttpUrl, UrlError};

@@ -19,7 +19,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use self::draft::Draft;
-pub(super) use self::patroni::base_url;
+pub(super) use self::patroni::{api_url, http_settings};
 use self::source::InitSource;
 use super::init_sql::{self, DEFAULT_ROLE};
 use crate::{Exit, Failure, terminal};
@@ -31,6 +31,7 @@ Examples:
   trunkline init --from \"host=db1,db2 port=5432,5433\" --out trunkline.toml
       several servers, where the standbys' ports differ from the primary's
   trunkline init --from patroni:http://10.0.0.11:8008
+  trunkline init --from patroni:https://pg1.example.com:8008 --ca-file /etc/patroni/ca.crt
   trunkline init --from /etc/pgbouncer/pgbouncer.ini --out trunkline.toml
   trunkline init --from haproxy:/etc/haproxy/haproxy.cfg --out t.toml --force
 
@@ -65,6 +66,9 @@ pub(crate) struct Init {
     /// The monitoring role that the configuration names; it need not be there yet
     #[arg(long, value_name = "NAME", default_value = DEFAULT_ROLE, value_parser = init_sql::role_name)]
     monitor_user: String,
+    /// PEM: who vouches for a Patroni of https [default: those that this machine trusts]
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 impl Init {
@@ -73,9 +77,13 @@ impl Init {
             return Err(is_there(out));
         }
         let source = InitSource::recognise(&self.from)?;
+        if self.ca_file.is_some() && !matches!(source, InitSource::Patroni(_)) {
+            return Err(Failure::usage("--ca-file is for a Patroni of https")
+                .hint("Of a cluster, write sslrootcert=FILE in the connection string."));
+        }
         let draft = match &source {
             InitSource::Conninfo(conninfo) => live::draft(conninfo, &self.monitor_user)?,
-            InitSource::Patroni(url) => patroni::draft(url)?,
+            InitSource::Patroni(url) => patroni::draft(url, self.ca_file.as_deref())?,
             InitSource::PgBouncer(path) => pgbouncer::draft(path)?,
             InitSource::HaProxy(path) => haproxy::draft(path)?,
         };

@@ -2,14 +2,15 @@
 //!
 //! Source: Patroni's documentation, "Patroni REST API", "Monitoring endpoint".
 
+use std::path::Path;
+
 use serde_json::Value;
-use tokio::net::TcpStream;
-use trunkline_discovery::http::HttpUrl;
+use trunkline_discovery::http::{HttpClient, HttpScheme, HttpSettings, HttpTls, HttpUrl};
 use trunkline_discovery::patroni::URLS_MAX;
 
 use super::draft::{Draft, DraftDiscovery, DraftServer, RoleFound};
 use crate::Failure;
-use crate::commands::fetch::{TIMEOUT, block_on, exchange};
+use crate::commands::fetch::{TIMEOUT, block_on};
 
 /// Patroni's port where the URL has none.
 const DEFAULT_PORT: u16 = 8008;
@@ -17,37 +18,47 @@ const DEFAULT_PORT: u16 = 8008;
 const HINT: &str =
     "Name the REST API of any member, such as patroni:http://10.0.0.11:8008 ([restapi] connect_address).";
 
+const HTTPS_HINT: &str = "Name who vouches for its certificate with --ca-file FILE ([restapi] cafile), and the host as the certificate does.";
+
 /// What the source means.
 const NOTE: &str = "Patroni says all the time who is there, and members come and go without a reload: docs/patroni.md. One URL \
     that answers is enough; the others are what the members call their own, so look whether the proxy reaches them.";
 
-/// Asks Patroni who is there.
-pub(super) fn draft(url: &str) -> Result<Draft, Failure> {
-    let base = base_url(url)?;
-    let host = base.trim_start_matches("http://");
+/// Asks Patroni who is there. `ca_file` vouches for an API of https.
+pub(super) fn draft(url: &str, ca_file: Option<&Path>) -> Result<Draft, Failure> {
+    let base = api_url(url)?;
+    let settings = http_settings(&base, ca_file)?;
     let ask = async {
-        let stream = TcpStream::connect(host).await?;
-        exchange(stream, hyper::Method::GET, host, "/cluster").await
+        let answer = HttpClient::new(settings).get(&base, "/cluster", TIMEOUT).await;
+        answer.map_err(std::io::Error::other)
     };
-    let (status, body) = block_on(TIMEOUT, ask)
-        .map_err(|error| Failure::new(format!("could not ask Patroni at {base}: {error}")).hint(HINT))?;
-    if status != 200 {
-        return Err(
-            Failure::new(format!("Patroni at {base} answers GET /cluster with status {status}")).hint(HINT)
-        );
-    }
-    of_answer(&base, &body)
+    let body = block_on(TIMEOUT, ask).map_err(|error| {
+        let hint = match base.scheme() {
+            HttpScheme::Http => HINT,
+            HttpScheme::Https => HTTPS_HINT,
+        };
+        Failure::new(format!("could not ask Patroni at {base}: {error}")).hint(hint)
+    })?;
+    of_answer(&base, ca_file, &String::from_utf8_lossy(&body))
 }
 
-/// `http://host:port` of what was written.
-pub(in crate::commands) fn base_url(url: &str) -> Result<String, Failure> {
-    let url = url.trim();
-    if url.starts_with("https://") {
-        return Err(Failure::usage(format!("{url}: https is not spoken here")).hint(
-            "Use the connection string of a server instead: --from \"host=... user=...\" finds the same servers.",
-        ));
+/// How that API is spoken to.
+pub(in crate::commands) fn http_settings(
+    url: &HttpUrl,
+    ca_file: Option<&Path>,
+) -> Result<HttpSettings, Failure> {
+    if ca_file.is_some() && url.scheme() == HttpScheme::Http {
+        return Err(Failure::usage(format!("a CA has nothing to vouch for at {url}: it is no URL of https"))
+            .hint(format!("Write https://{}:{}.", url.host(), url.port())));
     }
-    let place = url.strip_prefix("http://").unwrap_or(url);
+    let ca_file = ca_file.map(|file| file.display().to_string());
+    Ok(HttpSettings { tls: HttpTls { ca_file, ..HttpTls::default() }, ..HttpSettings::default() })
+}
+
+/// The API that was named, perhaps without a scheme or a port.
+pub(in crate::commands) fn api_url(url: &str) -> Result<HttpUrl, Failure> {
+    let url = url.trim();
+    let (scheme, place) = url.split_once("://").unwrap_or(("http", url));
     let place = place.split('/').next().unwrap_or_default();
     if place.contains('@') {
         return Err(Failure::usage("a user in the URL is not needed: GET /cluster asks for none")
@@ -58,10 +69,11 @@ pub(in crate::commands) fn base_url(url: &str) -> Result<String, Failure> {
     }
     let has_port =
         place.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && !port.ends_with(']'));
-    Ok(if has_port { format!("http://{place}") } else { format!("http://{place}:{DEFAULT_PORT}") })
+    let port = if has_port { String::new() } else { format!(":{DEFAULT_PORT}") };
+    format!("{scheme}://{place}{port}").parse().map_err(|error| Failure::usage(format!("{error}")).hint(HINT))
 }
 
-fn of_answer(base: &str, body: &str) -> Result<Draft, Failure> {
+fn of_answer(base: &HttpUrl, ca_file: Option<&Path>, body: &str) -> Result<Draft, Failure> {
     let wrong =
         |what: &str| Failure::new(format!("what answers at {base} is not Patroni: {what}")).hint(HINT);
     let answer: Value = serde_json::from_str(body).map_err(|error| wrong(&error.to_string()))?;
@@ -86,6 +98,7 @@ fn of_answer(base: &str, body: &str) -> Result<Draft, Failure> {
             .to_owned(),
     );
     source.keys = vec![("kind", "patroni".into()), ("urls", urls(&mut draft, base, members).into())];
+    source.keys.extend(ca_file.map(|file| ("ca_file", file.display().to_string().into())));
     draft.discovery = Some(source);
     draft.unseen.push("version, TLS and the monitoring role: Patroni does not say".to_owned());
     if let Some(pause) = answer["pause"].as_bool().filter(|pause| *pause) {
@@ -100,9 +113,9 @@ fn of_answer(base: &str, body: &str) -> Result<Draft, Failure> {
     Ok(draft)
 }
 
-/// The APIs of all members that speak what was spoken here, the one that answered first.
-fn urls(draft: &mut Draft, base: &str, members: &[Value]) -> Vec<String> {
-    let mut urls = vec![base.to_owned()];
+/// The APIs of all members that speak as the one that was asked, which is the first.
+fn urls(draft: &mut Draft, base: &HttpUrl, members: &[Value]) -> Vec<String> {
+    let mut urls = vec![base.to_string()];
     for member in members {
         let Some(api) = member["api_url"].as_str() else { continue };
         let origin = match api.split_once("://") {
@@ -110,14 +123,17 @@ fn urls(draft: &mut Draft, base: &str, members: &[Value]) -> Vec<String> {
             None => api.to_owned(),
         };
         let name = member["name"].as_str().unwrap_or_default();
-        if origin.parse::<HttpUrl>().is_err() {
+        let Ok(parsed) = origin.parse::<HttpUrl>() else {
             draft
                 .unseen
                 .push(format!("the member {name:?} names no URL of its API that could be asked: {api:?}"));
-        } else if origin.starts_with("https:") {
-            draft
-                .unseen
-                .push(format!("the API of {name:?} speaks TLS: add {origin} to `urls`, and set `ca_file`"));
+            continue;
+        };
+        if parsed.scheme() != base.scheme() {
+            let also = if parsed.scheme() == HttpScheme::Https { ", and set `ca_file`" } else { "" };
+            let unlike =
+                format!("the API of {name:?} is not spoken to as {base} is: add {origin} to `urls`{also}");
+            draft.unseen.push(unlike);
         } else if !urls.contains(&origin) && urls.len() < URLS_MAX {
             urls.push(origin);
         }
@@ -169,9 +185,13 @@ mod tests {
         {"name": "pg3\n[[server]]", "role": "replica", "state": "creating replica"}],
         "scope": "demo\n[auth]"}"#;
 
+    fn url(text: &str) -> HttpUrl {
+        text.parse().expect("a URL")
+    }
+
     #[test]
     fn each_member_with_a_place_is_a_server() {
-        let draft = of_answer("http://x:8008", CLUSTER).expect("it is Patroni's");
+        let draft = of_answer(&url("http://x:8008"), None, CLUSTER).expect("it is Patroni's");
         let source = draft.discovery.as_ref().expect("it is one that is asked");
         let places: Vec<_> =
             source.members.iter().map(|server| (server.host.as_str(), server.weight)).collect();
@@ -191,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_is_written_as_comment_is_a_configuration_without_the_source() {
-        let draft = of_answer("http://x:8008", CLUSTER).expect("it is Patroni's");
+        let draft = of_answer(&url("http://x:8008"), None, CLUSTER).expect("it is Patroni's");
         let source = draft.discovery.clone().expect("it is one that is asked");
         let text = valid(&Draft { servers: source.members, discovery: None, ..draft });
         assert!(
@@ -206,27 +226,46 @@ mod tests {
             {"name": "c", "api_url": "http://10.0.0.3:8008/patroni"}, {"name": "d", "api_url": "http://10.0.0.3:8008/x"}]"#;
         let members: Vec<Value> = serde_json::from_str(members).expect("JSON");
         let mut draft = Draft::default();
-        assert_eq!(urls(&mut draft, "http://x:8008", &members), ["http://x:8008", "http://10.0.0.3:8008"]);
+        assert_eq!(
+            urls(&mut draft, &url("http://x:8008"), &members),
+            ["http://x:8008", "http://10.0.0.3:8008"]
+        );
         assert!(draft.unseen[0].contains("add https://10.0.0.1:8008 to `urls`"), "{:?}", draft.unseen);
         assert!(draft.unseen[1].contains("the member \"b\" names no URL"), "{:?}", draft.unseen);
         assert_eq!(draft.unseen.len(), 2);
+        let own = urls(&mut Draft::default(), &url("https://x:8008"), &members);
+        assert_eq!(own, ["https://x:8008", "https://10.0.0.1:8008"]);
     }
 
     #[test]
     fn what_is_not_patroni_is_said_to_be_none() {
         for body in ["", "[]", "{\"members\": 1}"] {
-            let error = of_answer("http://x:8008", body).expect_err("it is none").to_string();
+            let error = of_answer(&url("http://x:8008"), None, body).expect_err("it is none").to_string();
             assert!(error.contains("what answers at http://x:8008 is not Patroni"), "{error}");
         }
     }
 
     #[test]
+    fn who_vouches_for_the_api_is_written_for_the_source() {
+        let base = url("https://x:8008");
+        let draft =
+            of_answer(&base, Some(Path::new("/etc/patroni/ca.crt")), CLUSTER).expect("it is Patroni's");
+        assert!(valid(&draft).contains("ca_file = \"/etc/patroni/ca.crt\"\n"));
+        assert!(
+            http_settings(&url("http://x:8008"), Some(Path::new("ca.crt"))).is_err(),
+            "nothing to vouch for"
+        );
+    }
+
+    #[test]
     fn a_url_may_lack_scheme_and_port() {
-        assert_eq!(base_url("h").expect("valid"), "http://h:8008");
-        assert_eq!(base_url("http://[::1]:9/cluster").expect("valid"), "http://[::1]:9");
-        assert_eq!(base_url("http://[::1]").expect("valid"), "http://[::1]:8008");
-        for wrong in ["https://h", "", "http://u:p@h"] {
-            assert!(base_url(wrong).is_err(), "{wrong}");
+        let of = |text: &str| api_url(text).expect("valid").to_string();
+        assert_eq!(of("h"), "http://h:8008");
+        assert_eq!(of("http://[::1]:9/cluster"), "http://[::1]:9");
+        assert_eq!(of("http://[::1]"), "http://[::1]:8008");
+        assert_eq!(of("https://h"), "https://h:8008");
+        for wrong in ["ftp://h", "", "http://u:p@h", "http://h:x"] {
+            assert!(api_url(wrong).is_err(), "{wrong}");
         }
     }
 }

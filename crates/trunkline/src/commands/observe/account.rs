@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use trunkline_discovery::http::HttpUrl;
 use trunkline_health::SERVERS_MAX;
 use trunkline_topology::{Role, ServerId, ServerStatus, Snapshot, State};
 
@@ -16,7 +17,7 @@ use super::series::Series;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PatroniSource {
     /// Patroni itself, at this URL.
-    Asked(String),
+    Asked(HttpUrl),
     /// The primary's WAL position, as old as Patroni's key would be.
     Computed,
 }

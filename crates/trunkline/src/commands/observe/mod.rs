@@ -23,13 +23,14 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use trunkline_discovery::http::HttpClient;
 use trunkline_health::{Health, Monitor};
 use trunkline_proxy::WatchedServers;
 
 use self::account::{Account, PatroniSource};
 use self::formula::Limits;
 use self::patroni::PatroniSays;
-use super::init::base_url;
+use super::init::{api_url, http_settings};
 use super::monitor_password::{self, MonitorPassword};
 use super::serve::{SignalAction, SignalStreams};
 use crate::config::checked::CheckedConfig;
@@ -58,6 +59,9 @@ pub(super) struct ObserveFlags {
     /// Patroni's REST API, asked for its own lag; otherwise it is computed
     #[arg(long, value_name = "URL", requires = "observe")]
     patroni: Option<String>,
+    /// PEM: who vouches for a Patroni of https [default: those that this machine trusts]
+    #[arg(long, value_name = "FILE", requires = "patroni")]
+    patroni_ca_file: Option<PathBuf>,
     /// From how many bytes on Patroni's ?lag= calls a standby lagging [default: 1MB]
     #[arg(long, value_name = "BYTES", requires = "observe", value_parser = units::bytes)]
     patroni_lag: Option<u64>,
@@ -78,7 +82,7 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Observes until a signal, or the end of the time given.
 pub(super) async fn run(mut checked: CheckedConfig, flags: ObserveFlags) -> Result<Exit, Failure> {
     let patroni = match &flags.patroni {
-        Some(url) => PatroniSource::Asked(base_url(url)?),
+        Some(url) => PatroniSource::Asked(api_url(url)?),
         None => PatroniSource::Computed,
     };
     let mut signals = SignalStreams::listen()?;
@@ -92,7 +96,8 @@ pub(super) async fn run(mut checked: CheckedConfig, flags: ObserveFlags) -> Resu
         Limits { max_lag: health.load().max_lag, lag_bytes: flags.patroni_lag.unwrap_or(PATRONI_LAG_BYTES) };
     let (says, said) = watch::channel(PatroniSays::default());
     if let PatroniSource::Asked(url) = &patroni {
-        tokio::spawn(patroni::run(url.clone(), health.load().tick, says));
+        let client = HttpClient::new(http_settings(url, flags.patroni_ca_file.as_deref())?);
+        tokio::spawn(patroni::run(client, url.clone(), health.load().tick, says));
     }
     let mut account = Account::new(limits, patroni);
     // A file that cannot be written is known at once, and not after the observation.

@@ -7,14 +7,13 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 use trunkline_codec::ids::Lsn;
+use trunkline_discovery::http::{HttpClient, HttpUrl};
 use trunkline_topology::ServerStatus;
 
 use super::formula::FormulaAnswer;
-use crate::commands::fetch::exchange;
 
 /// How often Patroni's leader writes its key. Source: Patroni's documentation, `loop_wait`, default 10.
 pub(super) const LOOP_WAIT: Duration = Duration::from_secs(10);
@@ -82,22 +81,20 @@ impl PatroniSays {
     }
 }
 
-/// Asks Patroni every `tick`, until nobody listens any more. `base` is `http://host:port`.
-pub(super) async fn run(base: String, tick: Duration, says: watch::Sender<PatroniSays>) {
-    let place = base.trim_start_matches("http://").to_owned();
+/// Asks Patroni every `tick`, until nobody listens any more.
+pub(super) async fn run(
+    mut client: HttpClient,
+    url: HttpUrl,
+    tick: Duration,
+    says: watch::Sender<PatroniSays>,
+) {
     let mut ticks = interval(tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
-        let ask = async {
-            let stream = TcpStream::connect(&place).await?;
-            exchange(stream, hyper::Method::GET, &place, "/cluster").await
-        };
-        let answer = match timeout(tick, ask).await {
-            Ok(Ok((200, body))) => PatroniSays::of_answer(&body),
-            Ok(Ok((status, _))) => Err(format!("GET /cluster is answered with status {status}")),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_elapsed) => Err(format!("no answer within {tick:?}")),
+        let answer = match client.get(&url, "/cluster", tick).await {
+            Ok(body) => PatroniSays::of_answer(&String::from_utf8_lossy(&body)),
+            Err(error) => Err(error.to_string()),
         };
         let said =
             answer.unwrap_or_else(|error| PatroniSays { error: Some(error), ..PatroniSays::default() });

@@ -104,7 +104,7 @@ pub(super) fn show_bytes(bytes: u64) -> String {
 pub(super) fn json(account: &Account, snapshot: &Snapshot) -> Value {
     let standbys = account.servers.iter().filter(|observed| observed.was_standby);
     let (source, url) = match &account.patroni {
-        PatroniSource::Asked(url) => ("asked", Some(url)),
+        PatroniSource::Asked(url) => ("asked", Some(url.to_string())),
         PatroniSource::Computed => ("computed", None),
     };
     json!({
