@@ -89,6 +89,7 @@ class Run:
         """The cases of the canned server and the idle ones, with TLS on one leg and on both."""
         quick = self.args.quick
         busy = {legs: self.chosen(cases.tls_cases(quick, legs)) for legs in tls.LEGS}
+        kept = {legs: self.chosen(pool.tls_cases(quick, legs)) for legs in tls.LEGS}
         idle = [legs for legs in tls.LEGS if self.chosen([cases.tls_idle(quick, legs)])]
         plain = self.idle_plain() if idle else {}
         files = tls.make(self.directory)
@@ -97,6 +98,9 @@ class Run:
             for legs, chosen in busy.items():
                 if chosen:
                     self.with_peers(backend, chosen, self.rounds, tls.Tls(files, legs))
+            for legs, chosen in kept.items():
+                if chosen:
+                    self.with_peers(backend, chosen, self.rounds, tls.Tls(files, legs), pool.KEPT)
             for legs in idle:
                 self.with_peers(backend, [cases.tls_idle(quick, legs, plain)], 1, tls.Tls(files, legs))
         finally:
@@ -150,7 +154,7 @@ class Run:
         """{name: what starts it}. With TLS the proxies alone, each once; pooling, those that do so."""
         directory, threads = self.directory, self.args.threads
         if pooling:
-            return self.pooling_makers(backend, pooling)
+            return self.pooling_makers(backend, pooling, legs)
         makers = {
             "direct": lambda: peers.direct(backend),
             "haproxy": lambda: peers.haproxy(backend, directory, threads, legs),
@@ -168,16 +172,14 @@ class Run:
             makers[text.split("=")[0]] = lambda text=text: peers.other(text)
         return makers
 
-    def pooling_makers(self, backend, pooling):
+    def pooling_makers(self, backend, pooling, legs=None):
         directory, threads = self.directory, pooling.workers or self.args.threads
-        makers = {
-            "direct": lambda: peers.direct(backend),
-            f"pgbouncer-{pooling.mode}": lambda: peers.pgbouncer(
-                backend, directory, pooling.mode, self.pgbouncer, pool=pooling),
-        }
+        makers = {} if legs else {"direct": lambda: peers.direct(backend)}
+        makers[f"pgbouncer-{pooling.mode}"] = lambda: peers.pgbouncer(
+            backend, directory, pooling.mode, self.pgbouncer, legs, pooling)
         for name, binary in self.trunklines:
             makers[name] = lambda name=name, binary=binary: peers.trunkline(
-                backend, directory, threads, binary, name, pool=pooling)
+                backend, directory, threads, binary, name, tls=legs, pool=pooling)
         for text in self.args.peer:
             makers[text.split("=")[0]] = lambda text=text: peers.other(text)
         return makers

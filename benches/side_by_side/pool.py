@@ -94,9 +94,18 @@ def canned_cases(is_quick, no_prepared):
 
     return [
         (Pool("transaction"), loops(TRANSACTION, CLIENTS) + connects(TRANSACTION)),
-        (Pool("session"), connects(SESSION)),
+        (KEPT, connects(SESSION)),
         (Pool("transaction", workers=2), two_workers(no_prepared)),
     ]
+
+
+#: Session mode in which the next client gets the server connection.
+KEPT = Pool("session")
+
+
+def tls_cases(is_quick, legs):
+    """New sessions with TLS, whose server connections are there."""
+    return [KEPT.shared(reconnect(n, f"{legs}, {SESSION}")) for n in ((1,) if is_quick else (1, 16))]
 
 
 def idle_cases(is_quick):
