@@ -69,10 +69,10 @@ class Pool:
         most = POOL_SIZE if is_kept else 2 * POOL_SIZE
 
         def watched(bench, peer):
-            before = peer.opened()
             if is_kept and peer.name not in warm:
                 run(bench, peer)
                 warm.add(peer.name)
+            before = peer.opened()
             found = run(bench, peer)
             opened = peer.opened() - before
             if opened > most:
