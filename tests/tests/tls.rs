@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use trunkline_cluster::Cluster;
+use trunkline_cluster::{Cluster, PgInstall};
 use trunkline_tests::{
     Auth, Certificates, Endpoint, EndpointBuilder, Pgbench, binary, eventually, http_get, own_cluster, pg18,
     pgbench, psql_output, tls_cluster,
@@ -181,10 +181,9 @@ fn check_connect_and_profile_speak_tls_too() {
     assert!(said.contains("TLS failed") && said.contains("none of the roots"), "{said}");
 }
 
-/// What libpq 18 makes of one combination: whether it gets in, and by TLS.
-fn outcome(port: u16, settings: &[(&str, &str)]) -> &'static str {
-    let install = pg18();
-    let output = install
+/// What a libpq makes of one combination: whether it gets in, and by TLS.
+fn outcome(libpq: &PgInstall, port: u16, settings: &[(&str, &str)]) -> &'static str {
+    let output = libpq
         .command("psql")
         .envs([
             ("PGHOST", "127.0.0.1"),
@@ -198,7 +197,11 @@ fn outcome(port: u16, settings: &[(&str, &str)]) -> &'static str {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    let has_tls = said.lines().any(|line| line.starts_with("SSL Connection") && line.ends_with("true"));
+    // As psql 18 says it, and as those before do.
+    let is_tls = |line: &str| {
+        (line.starts_with("SSL Connection") && line.ends_with("true")) || line.starts_with("SSL connection (")
+    };
+    let has_tls = said.lines().any(is_tls);
     match (output.status.success(), has_tls) {
         (false, _) => "refused",
         (true, true) => "TLS",
@@ -206,9 +209,10 @@ fn outcome(port: u16, settings: &[(&str, &str)]) -> &'static str {
     }
 }
 
-/// PostgreSQL 18 and an endpoint, both with the same settings, are asked in every way that libpq knows.
+/// PostgreSQL 18 and an endpoint, both with the same settings, are asked in every way that libpq 18 and the machine's know.
 #[test]
 fn negotiation_ends_as_with_a_server_of_the_same_settings() {
+    let libpqs = [pg18(), PgInstall::find(None).unwrap()];
     let demanding = tls_cluster(Some(pg18()), 0);
     let willing = trunkline_tests::cluster_of(
         pg18(),
@@ -226,19 +230,23 @@ fn negotiation_ends_as_with_a_server_of_the_same_settings() {
             .key("server_tls.sslmode", "\"prefer\"")
             .key("client_tls.sslmode", &format!("{sslmode:?}"))
             .start();
-        for gssencmode in ["disable", "prefer"] {
-            for sslnegotiation in ["postgres", "direct"] {
-                for wanted in ["disable", "allow", "prefer", "require"] {
-                    let settings = [
-                        ("PGGSSENCMODE", gssencmode),
-                        ("PGSSLNEGOTIATION", sslnegotiation),
-                        ("PGSSLMODE", wanted),
-                    ];
-                    let server = outcome(servers.primary.port(), &settings);
-                    let endpoint = outcome(endpoint.writes(), &settings);
-                    assert_eq!(endpoint, server, "sslmode {sslmode} here, {settings:?} there");
-                }
+        for settings in ways() {
+            for libpq in &libpqs {
+                let server = outcome(libpq, servers.primary.port(), &settings);
+                let endpoint = outcome(libpq, endpoint.writes(), &settings);
+                assert_eq!(endpoint, server, "sslmode {sslmode} here, {settings:?} there, {libpq:?}");
             }
         }
     }
+}
+
+/// libpq's settings that decide how encryption is asked for.
+fn ways() -> impl Iterator<Item = [(&'static str, &'static str); 3]> {
+    ["disable", "prefer"].into_iter().flat_map(|gssencmode| {
+        ["postgres", "direct"].into_iter().flat_map(move |negotiation| {
+            ["disable", "allow", "prefer", "require"].map(|sslmode| {
+                [("PGGSSENCMODE", gssencmode), ("PGSSLNEGOTIATION", negotiation), ("PGSSLMODE", sslmode)]
+            })
+        })
+    })
 }
