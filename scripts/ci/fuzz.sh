@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # fuzz.sh SECONDS: builds every target of fuzz/fuzz_targets and runs each for SECONDS on its corpus, two at a time.
+# fuzz.sh SECONDS --build: builds what that would run.
 # Needs a nightly toolchain and a C++ compiler (libFuzzer); says so and ends well where there is no nightly.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -27,6 +28,7 @@ target_dir=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
 # A smoke run is short: it would not win back what full optimization costs to build.
 [ "$seconds" -gt 30 ] || export CARGO_PROFILE_RELEASE_OPT_LEVEL=1
 CARGO_TARGET_DIR=$target_dir cargo +nightly build --quiet --release --manifest-path fuzz/Cargo.toml --target "$triple" --bins
+[ "${2:-}" != --build ] || exit 0
 
 # run_target NAME: prints one line; on a finding also libFuzzer's report.
 run_target() {

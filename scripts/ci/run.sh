@@ -5,9 +5,10 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
 source scripts/ci/steps.sh
 source scripts/ci/suites.sh
+source scripts/ci/lanes.sh
 
 mkdir -p "$logs"
-rm -f "$logs"/*.log
+rm -f "$logs"/*.log "$logs"/*.txt
 export CARGO_TERM_COLOR=never
 # Compiling takes minutes: a person sees which crate, a log does not need it.
 quiet=--quiet
@@ -22,48 +23,48 @@ mkdir -p "$target"
 TRUNKLINE_BIN=$(cd "$target" && pwd)/quick/trunkline
 export TRUNKLINE_BIN
 
-all_suites() {
-    local status=0 name slow
-    # Those tests end at once without it, as if they had passed.
-    command -v haproxy >/dev/null || printf '    behind haproxy: SKIPPED, no haproxy here (apt-get install haproxy)\n'
-    { [ "$(id -u)" -eq 0 ] && unshare --net --pid --fork true 2>/dev/null; } ||
-        printf '    patroni: SKIPPED, only root makes network namespaces, and not everywhere\n'
-    cargo test -p trunkline-tests --lib || status=1
-    for name in $timed; do
-        suite "$name" || status=1
-    done
-    # Those that need minutes mostly wait: they run beside the others.
-    cargo test --no-fail-fast -p trunkline-tests --test 'slow_*' -- --test-threads 4 >"$logs/slow.txt" 2>&1 &
-    slow=$!
-    for name in $(suites); do
-        suite "$name" || status=1
-    done
-    wait "$slow" || status=1
-    cat "$logs/slow.txt"
-    for name in $loaded; do
-        suite "$name" 2 || status=1
-    done
-    return "$status"
-}
-
 build() {
     cargo build ${quiet:+$quiet} --profile quick -p trunkline &&
-        cargo test ${quiet:+$quiet} --workspace --no-run
+        build_tests ${quiet:+$quiet}
 }
 
-step "tools" scripts/ci/tools.sh all
+# all_of COUNT SUITE...: runs the suites, COUNT at one time; fails when one does.
+all_of() {
+    local failed_suites=()
+    # Those tests end at once without it, as if they had passed.
+    ! one_of behind_haproxy "$*" || command -v haproxy >/dev/null ||
+        printf '    behind haproxy: SKIPPED, no haproxy here (apt-get install haproxy)\n'
+    ! one_of slow_patroni "$*" || { [ "$(id -u)" -eq 0 ] && unshare --net --pid --fork true 2>/dev/null; } ||
+        printf '    patroni: SKIPPED, only root makes network namespaces, and not everywhere\n'
+    in_lanes "$@"
+    [ "${#failed_suites[@]}" -eq 0 ] || { printf 'failed suites: %s\n' "${failed_suites[*]}"; return 1; }
+}
+
+step "Rust" scripts/ci/tools.sh rust
+# What is missing is downloaded while others compile. One at a time: apt-get wants to be alone.
+beside "tools" scripts/ci/tools.sh all
 step "format" cargo fmt --all --check
 step "clippy" cargo clippy --workspace --all-targets ${quiet:+$quiet} -- -D warnings
+joined "tools"
+beside "deployment files" deploy/check.sh --install
 step "clippy without the demo" cargo clippy -p trunkline --no-default-features --quiet -- -D warnings
 step "dependencies" scripts/ci/deny.sh
-step "deployment files" deploy/check.sh --install
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 step "build" build
+joined "deployment files"
 step "oldest Rust" scripts/ci/msrv.sh
 step "unit and simulation tests" cargo test --workspace --exclude trunkline-tests --no-fail-fast
 step "20000 schedules of the relay" cargo test --profile quick -p trunkline-proxy --lib relay::simulation
-step "suites on real clusters" all_suites
+# shellcheck disable=SC2086 # lists of words
+step "suites that are alone" all_of 1 trunkline_tests $timed $loaded
+# The suites and the containers mostly wait, and the processors are free for what no time depends on.
+beside "instruction ceilings" idle scripts/ci/ceilings.sh
+beside "fuzz targets" idle scripts/ci/fuzz.sh 20 --build
+# shellcheck disable=SC2046 # a list of words
+step "suites on real clusters" all_of 3 $(suites)
+# It may install packages, as the ceilings may.
+joined "instruction ceilings"
 step "compose" scripts/ci/compose.sh --engine
-step "instruction ceilings" scripts/ci/ceilings.sh
+joined "fuzz targets"
 step "fuzz smoke" scripts/ci/fuzz.sh 20
 finish

@@ -20,6 +20,56 @@ step() {
     printf '    %s: ok, %d s\n' "$name" "$((SECONDS - start))"
 }
 
+# Of the steps that run beside others, by name: process id, log, number.
+declare -A beside_pid beside_log beside_number
+
+# beside NAME COMMAND...: begins a step that needs little of the processors, and the next ones need not wait for. What it
+# prints is kept; `joined NAME` waits for it. It has a process group of its own, which ends with the run.
+beside() {
+    local name=$1
+    shift
+    step_number=$((step_number + 1))
+    beside_number[$name]=$step_number
+    beside_log[$name]="$logs/$step_number-${name//[^a-z0-9]/-}.log"
+    set -m
+    timed_out_of_sight "$name" "$@" >"${beside_log[$name]}" 2>&1 </dev/null &
+    beside_pid[$name]=$!
+    set +m
+}
+
+# idle COMMAND...: at the priority that yields to everything else.
+idle() {
+    if chrt --idle 0 true 2>/dev/null; then chrt --idle 0 "$@"; else nice -n 19 "$@"; fi
+}
+
+timed_out_of_sight() {
+    local name=$1 start=$SECONDS
+    shift
+    "$@" || return
+    printf '    %s: ok, %d s beside other steps\n' "$name" "$((SECONDS - start))"
+}
+
+# joined NAME: waits for the step, shows what it printed, and ends the run when it failed.
+joined() {
+    local name=$1 status
+    wait "${beside_pid[$name]}"
+    status=$?
+    unset "beside_pid[$name]"
+    printf '\n==> %d. %s\n' "${beside_number[$name]}" "$name"
+    cat "${beside_log[$name]}"
+    [ "$status" -eq 0 ] || finish "$name"
+}
+
+end_beside() {
+    local pid
+    for pid in "${beside_pid[@]}"; do
+        kill -- "-$pid" 2>/dev/null
+    done
+}
+trap end_beside EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
 # summed WORD: the sum of "N WORD" over all `test result:` lines of the run.
 summed() {
     cat "$logs"/*.log 2>/dev/null | sed -nE "s/^test result:.* ([0-9]+) $1;.*/\1/p" | awk '{n += $1} END {print n + 0}'
@@ -28,7 +78,7 @@ summed() {
 # What was not checked, with its reason, so that nobody takes it for checked.
 list_skipped() {
     local skipped
-    skipped=$(grep -hE '^ *([a-z ]+: SKIPPED,|skip  )' "$logs"/*.log 2>/dev/null | sed -E 's/^ *(skip  )?/    /')
+    skipped=$(grep -hE '^ *([a-z ]+: SKIPPED,|skip  )' "$logs"/*.log 2>/dev/null | sed -E 's/^ *(skip  )?/    /' | awk '!seen[$0]++')
     [ -z "$skipped" ] || printf '\nNot checked:\n%s\n' "$skipped"
 }
 

@@ -1,30 +1,44 @@
 #!/usr/bin/env bash
-# Which suites there are, and how each is run. Sourced.
+# Which suites there are, in which order they begin, and how each is run. Sourced.
 
 # These promise times, so nothing runs beside them.
 timed="lag health_rows faults"
 # These keep both processors busy with pgbench, so they come last and two at a time.
 loaded="outliving"
+# These need minutes or nearly, the longest first: of those that run side by side, one that began late would end the run alone.
+long="slow_patroni discovery failover slow_health moves gray verdicts torture slow_fleet slow_memory tls_crowds behind_haproxy
+functions logging_in terminating authentication pooling"
 
 # These speak TLS with clients and servers, the others do not: their promises are the same. `make test-long` runs each suite
 # the other way.
 over_tls="outliving failover cancel relaying farewells lifecycle terminating retrying leaving"
 
+# one_of NAME LIST
+one_of() {
+    local word
+    for word in $2; do
+        [ "$word" != "$1" ] || return 0
+    done
+    return 1
+}
+
 # Whether the suite speaks TLS.
 speaks_tls() {
-    case " $over_tls " in *" $1 "*) ;; *) return 1 ;; esac
+    one_of "$1" "$over_tls"
 }
 
-suite() {
-    if speaks_tls "$1"; then
-        TRUNKLINE_TEST_TLS=on cargo test -p trunkline-tests --test "$1" -- --test-threads "${2:-3}"
-    else
-        cargo test -p trunkline-tests --test "$1" -- --test-threads "${2:-3}"
-    fi
+# How many tests of the suite run at one time.
+threads_of() {
+    case $1 in
+        slow_*) echo 4 ;;
+        *) if one_of "$1" "$loaded"; then echo 2; else echo 3; fi ;;
+    esac
 }
 
-# The suites that are neither timed nor slow nor loaded.
+# The suites that are neither timed nor loaded, those of `long` first.
 suites() {
-    find tests/tests -maxdepth 1 -name '*.rs' -printf '%f\n' | sed 's/\.rs$//' | sort |
-        grep -vE "^slow_|^(${timed// /|}|${loaded// /|})$"
+    local name
+    for name in $long $(find tests/tests -maxdepth 1 -name '*.rs' -printf '%f\n' | sed 's/\.rs$//' | sort); do
+        one_of "$name" "$timed $loaded" || printf '%s\n' "$name"
+    done | awk '!seen[$0]++'
 }

@@ -268,6 +268,13 @@ haproxy() {
     say "HAProxy: $(/usr/sbin/haproxy -v | head -n 1)"
 }
 
+# What two steps need that root may install, and that are skipped otherwise. Here, as two apt-get would be in each other's way.
+counters() {
+    is_root && command -v apt-get >/dev/null || return 0
+    [ "$(uname -m)" != x86_64 ] || command -v valgrind >/dev/null || packages valgrind
+    ! cargo +nightly --version >/dev/null 2>&1 || command -v c++ >/dev/null || packages g++
+}
+
 has_patroni() {
     command -v patroni && command -v etcd && command -v ip
 } >/dev/null
@@ -300,7 +307,7 @@ patroni_and_etcd() {
 
 case "${1:-}" in
     server) shift; has_rust; linker; server "$@" ;;
-    all) rust; server; processes; haproxy; python; java_driver; go_driver; node_drivers; second_server; pooler; patroni_and_etcd ;;
+    all) rust; server; processes; haproxy; python; java_driver; go_driver; node_drivers; second_server; pooler; patroni_and_etcd; counters ;;
     patroni) rust; server; patroni_and_etcd ;;
     pooler) pooler ;;
     rust) rust ;;

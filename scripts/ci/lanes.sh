@@ -1,0 +1,82 @@
+# Builds the test executables once, and runs suites of them side by side; sourced by run.sh after steps.sh and suites.sh.
+# shellcheck shell=bash
+
+logs=${logs:?sourced after steps.sh}
+
+# A suite that takes this long hangs: the longest takes three minutes.
+SUITE_SECONDS_MAX=900
+
+# build_tests FLAG...: builds every test of the workspace; `executable_of` then knows where each suite is. They are started
+# from there: `cargo test -p trunkline-tests` chooses other features of the dependencies, and builds and links all once more.
+build_tests() {
+    cargo test "$@" --workspace --no-run --message-format json-render-diagnostics >"$logs/artifacts.json"
+}
+
+# executable_of NAME: the path of the suite's executable; fails when nothing built it.
+executable_of() {
+    local of="\"manifest_path\":\"$PWD/tests/Cargo.toml\",\"target\":{\"kind\":[\"[a-z]*\"],.*\"name\":\"$1\","
+    grep "$of" "$logs/artifacts.json" | sed -nE 's/.*"test":true\},.*"executable":"([^"]+)".*/\1/p' | tail -n 1 | grep .
+}
+
+# suite NAME: becomes the suite. What a shell starts in the background ignores Ctrl-C; the suite must not.
+suite() {
+    local executable tls='' threads
+    executable=$(executable_of "$1") || { printf 'no executable of this suite was built\n'; exit 1; }
+    threads=$(threads_of "$1")
+    ! speaks_tls "$1" || tls=on
+    # Where cargo starts it.
+    cd tests || exit
+    TRUNKLINE_TEST_TLS=$tls exec env --default-signal=INT timeout --foreground -k 30 "$SUITE_SECONDS_MAX" \
+        "$executable" --test-threads "$threads"
+}
+
+# report NAME STATUS SECONDS: prints what the suite has said, and what is not right with how it ended.
+report() {
+    local said=$logs/$1.txt what=''
+    printf '\n     Suite %s, %d s\n' "$1" "$3"
+    cat "$said"
+    if ! grep -q '^test result: ' "$said"; then
+        # A suite without a result is one failure.
+        what="it ended with status $2 and no result"
+        [ "$2" -ne 124 ] || what="it was ended after $SUITE_SECONDS_MAX s"
+        printf 'test result: FAILED. 0 passed; 1 failed; %s\n' "$what"
+    elif [ "$2" -eq 0 ]; then
+        return
+    fi
+    printf 'error: suite failed, to rerun: cargo test -p trunkline-tests --test %s\n' "$1" | sed 's/--test trunkline_tests/--lib/'
+    failed_suites+=("$1")
+}
+
+# await_suite: waits until one of `running` ends.
+await_suite() {
+    local pid=0 status
+    wait -n -p pid "${!running[@]}"
+    status=$?
+    report "${running[$pid]}" "$status" "$((SECONDS - begun[$pid]))"
+    unset "running[$pid]"
+}
+
+# end_suites SIGNAL: ends what runs, and this shell as the signal would have.
+end_suites() {
+    trap - INT TERM
+    [ "${#running[@]}" -eq 0 ] || { kill "${!running[@]}" && wait "${!running[@]}"; } 2>/dev/null
+    kill -s "$1" "$BASHPID"
+}
+
+# in_lanes COUNT NAME...: runs the suites, COUNT at one time, in this order, and prints what each has said when it has ended.
+# Those that fail are added to `failed_suites`.
+in_lanes() {
+    local lanes=$1 name
+    local -A running=() begun=()
+    shift
+    trap 'end_suites INT' INT
+    trap 'end_suites TERM' TERM
+    for name in "$@"; do
+        [ "${#running[@]}" -lt "$lanes" ] || await_suite
+        suite "$name" >"$logs/$name.txt" 2>&1 &
+        running[$!]=$name
+        begun[$!]=$SECONDS
+    done
+    while [ "${#running[@]}" -gt 0 ]; do await_suite; done
+    trap - INT TERM
+}
