@@ -12,16 +12,16 @@ build_tests() {
     cargo test "$@" --workspace --no-run --message-format json-render-diagnostics >"$logs/artifacts.json"
 }
 
-# executable_of NAME: the path of the suite's executable; fails when nothing built it.
+# executable_of DIRECTORY NAME: the path of the tests NAME of the package in DIRECTORY; fails when nothing built them.
 executable_of() {
-    local of="\"manifest_path\":\"$PWD/tests/Cargo.toml\",\"target\":{\"kind\":[\"[a-z]*\"],.*\"name\":\"$1\","
+    local of="\"manifest_path\":\"$PWD/$1/Cargo.toml\",\"target\":{\"kind\":[\"[a-z]*\"],.*\"name\":\"$2\","
     grep "$of" "$logs/artifacts.json" | sed -nE 's/.*"test":true\},.*"executable":"([^"]+)".*/\1/p' | tail -n 1 | grep .
 }
 
 # suite NAME: becomes the suite. What a shell starts in the background ignores Ctrl-C; the suite must not.
 suite() {
     local executable tls='' threads
-    executable=$(executable_of "$1") || { printf 'no executable of this suite was built\n'; exit 1; }
+    executable=$(executable_of tests "$1") || { printf 'no executable of this suite was built\n'; exit 1; }
     threads=$(threads_of "$1")
     ! speaks_tls "$1" || tls=on
     # Where cargo starts it.
@@ -47,13 +47,33 @@ report() {
     failed_suites+=("$1")
 }
 
-# await_suite: waits until one of `running` ends.
+# begin_suite LANE: begins the next of `left`. Long suites mostly wait, short ones are busy with making clusters: the last
+# lane takes the short ones, from the end, so that a few of each kind run at any time.
+begin_suite() {
+    local name
+    [ "${#left[@]}" -gt 0 ] || return
+    if [ "$1" -gt 1 ] && [ "$1" -eq "$lanes" ]; then
+        name=${left[-1]}
+        unset 'left[-1]'
+    else
+        name=${left[0]}
+        left=("${left[@]:1}")
+    fi
+    suite "$name" >"$logs/$name.txt" 2>&1 &
+    running[$!]=$name
+    lane_of[$!]=$1
+    begun[$!]=$SECONDS
+}
+
+# await_suite: waits until one of `running` ends, and begins another in its place.
 await_suite() {
-    local pid=0 status
+    local pid=0 status name lane seconds
     wait -n -p pid "${!running[@]}"
     status=$?
-    report "${running[$pid]}" "$status" "$((SECONDS - begun[$pid]))"
+    name=${running[$pid]} lane=${lane_of[$pid]} seconds=$((SECONDS - begun[$pid]))
     unset "running[$pid]"
+    begin_suite "$lane"
+    report "$name" "$status" "$seconds"
 }
 
 # end_suites SIGNAL: ends what runs, and this shell as the signal would have.
@@ -63,20 +83,15 @@ end_suites() {
     kill -s "$1" "$BASHPID"
 }
 
-# in_lanes COUNT NAME...: runs the suites, COUNT at one time, in this order, and prints what each has said when it has ended.
-# Those that fail are added to `failed_suites`.
+# in_lanes COUNT NAME...: runs the suites, COUNT at one time, and prints what each has said when it has ended. Those that fail
+# are added to `failed_suites`.
 in_lanes() {
-    local lanes=$1 name
-    local -A running=() begun=()
-    shift
+    local lanes=$1 lane
+    local -A running=() lane_of=() begun=()
+    local -a left=("${@:2}")
     trap 'end_suites INT' INT
     trap 'end_suites TERM' TERM
-    for name in "$@"; do
-        [ "${#running[@]}" -lt "$lanes" ] || await_suite
-        suite "$name" >"$logs/$name.txt" 2>&1 &
-        running[$!]=$name
-        begun[$!]=$SECONDS
-    done
+    for ((lane = 1; lane <= lanes; lane++)); do begin_suite "$lane"; done
     while [ "${#running[@]}" -gt 0 ]; do await_suite; done
     trap - INT TERM
 }

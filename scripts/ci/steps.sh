@@ -37,9 +37,10 @@ beside() {
     set +m
 }
 
-# idle COMMAND...: at the priority that yields to everything else.
+# idle COMMAND...: of a step beside others, at the priority that yields to everything else.
 idle() {
-    if chrt --idle 0 true 2>/dev/null; then chrt --idle 0 "$@"; else nice -n 19 "$@"; fi
+    chrt --idle -p 0 "$BASHPID" 2>/dev/null || renice -n 19 -p "$BASHPID" >/dev/null
+    "$@"
 }
 
 timed_out_of_sight() {

@@ -28,8 +28,7 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// Schedules of one run. CI runs those of an optimised build, `cargo test --profile quick -p trunkline-proxy --lib
-/// relay::simulation`; of an unoptimised one each takes ten times as long.
+/// Schedules of one run; of an unoptimised build each takes ten times as long. CI runs as many as an optimised one has.
 const SCHEDULES: u64 = if cfg!(debug_assertions) { 300 } else { 20_000 };
 
 #[test]
