@@ -17,16 +17,11 @@ quiet=--quiet
 [ "${CI:-}" != true ] || export CARGO_INCREMENTAL=0
 # Clusters and sockets by the dozen.
 ulimit -n "$(ulimit -Hn)" 2>/dev/null
-# The binary that the suites start; the step "build" makes it.
+# The binary that the suites start; the step "build of the binary" makes it.
 target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$target"
 TRUNKLINE_BIN=$(cd "$target" && pwd)/quick/trunkline
 export TRUNKLINE_BIN
-
-build() {
-    cargo build ${quiet:+$quiet} --profile quick -p trunkline &&
-        build_tests ${quiet:+$quiet}
-}
 
 # all_of COUNT SUITE...: runs the suites, COUNT at one time; fails when one does.
 all_of() {
@@ -55,13 +50,15 @@ beside "deployment files" deploy/check.sh --install
 step "clippy without the demo" cargo clippy -p trunkline --no-default-features --quiet -- -D warnings
 step "dependencies" scripts/ci/deny.sh
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
-step "build" build
+step "build" build_tests ${quiet:+$quiet}
 joined "deployment files"
 step "oldest Rust" scripts/ci/msrv.sh
+# Tests mostly wait: meanwhile the processors are free for what no time depends on.
+beside "build of the binary" idle cargo build --quiet --profile quick -p trunkline
 step "unit and simulation tests" cargo test --workspace --exclude trunkline-tests --no-fail-fast
+joined "build of the binary"
 # shellcheck disable=SC2086 # lists of words
 step "suites that are alone" all_of 1 trunkline_tests $timed $loaded
-# The suites and the containers mostly wait, and the processors are free for what no time depends on.
 beside "20000 schedules of the relay" idle schedules
 beside "instruction ceilings" idle scripts/ci/ceilings.sh
 beside "fuzz targets" idle scripts/ci/fuzz.sh 20 --build
