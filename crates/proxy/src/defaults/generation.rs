@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::limits::{DEFAULTS_BYTES_MAX, DEFAULTS_ROWS_MAX};
 
@@ -75,6 +75,8 @@ pub(crate) struct UserDefaults {
     pub(crate) is_superuser: bool,
     /// Values that the session's server was asked for; `None` for a setting that it does not know.
     told: Arc<[LoginSetting]>,
+    /// Computed when it is first asked for: sessions of pools do at each transaction.
+    digest: OnceLock<u32>,
 }
 
 /// What determines the defaults of a login on a server, as one of its sessions reads it.
@@ -218,6 +220,7 @@ impl Generation {
             ],
             is_superuser: self.superusers.contains(user),
             told: Arc::default(),
+            digest: OnceLock::new(),
         }
     }
 
@@ -251,7 +254,12 @@ impl UserDefaults {
     }
 
     /// A hash of them: equal defaults have the same.
+    #[inline]
     pub(crate) fn digest(&self) -> u32 {
+        *self.digest.get_or_init(|| self.compute_digest())
+    }
+
+    fn compute_digest(&self) -> u32 {
         let mut hasher = DefaultHasher::new();
         let groups = self.groups.each_ref().map(|group| group.as_ref().map(|group| &group.settings));
         (self.level_digest, groups, self.is_superuser, &self.told).hash(&mut hasher);
@@ -267,7 +275,7 @@ impl UserDefaults {
 
     /// The same with values that the session's server was asked for.
     pub(crate) fn with_told(self, told: Vec<LoginSetting>) -> UserDefaults {
-        UserDefaults { told: told.into(), ..self }
+        UserDefaults { told: told.into(), digest: OnceLock::new(), ..self }
     }
 
     /// The rows of `pg_db_role_setting` that apply, and the transactions that wrote them, the least specific
@@ -301,6 +309,7 @@ impl UserDefaults {
             level: Arc::clone(&now.level),
             level_digest: now.level_digest,
             loaded: Arc::clone(&now.loaded),
+            digest: if self.level_digest == now.level_digest { self.digest.clone() } else { OnceLock::new() },
             ..self.clone()
         }
     }

@@ -87,6 +87,11 @@ impl SessionDefaults {
         self.is_unconfirmed() && now < self.at.ended + DEFAULTS_CONFIRM_PATIENCE
     }
 
+    /// Whether the session has left its first server, with these defaults.
+    pub(crate) fn is_settled(&self) -> bool {
+        matches!(self.given, LoginDefaults::Settled(_))
+    }
+
     /// Whether the session's server is being queried.
     #[inline]
     pub(crate) fn is_asked(&self) -> bool {

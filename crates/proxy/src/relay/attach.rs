@@ -12,6 +12,7 @@ use trunkline_session::{ServerRole, SessionState, TransactionStatus};
 use trunkline_topology::{Role, ServerId};
 
 use super::pooled::Tried;
+use super::queued::Queued;
 use super::repeat::Repeated;
 use super::{ClientState, Ending, Next, Relay};
 use crate::context::Worker;
@@ -35,6 +36,8 @@ pub(super) enum Attachment {
     Attached(ServerConnection),
     /// It has none, and needs none until the client sends a request.
     Detached,
+    /// It waits in the queue of its pools.
+    Queued(Queued),
     /// It is searching for one.
     Taking(Taking),
 }
@@ -137,6 +140,7 @@ impl fmt::Debug for Attachment {
                 f.debug_tuple("Attached").field(name).finish()
             }
             Attachment::Detached => f.write_str("Detached"),
+            Attachment::Queued(queued) => f.debug_tuple("Queued").field(queued).finish(),
             Attachment::Taking(taking) => f.debug_tuple("Taking").field(&taking.since).finish(),
         }
     }
@@ -158,7 +162,7 @@ impl Relay {
         {
             return self.refuse_without_server(cx);
         }
-        let start = match self.try_pool() {
+        let start = match self.try_pool(cx) {
             Tried::Done(next) => return next,
             Tried::Start(start) => Some(start),
             Tried::Nothing => None,
@@ -188,9 +192,13 @@ impl Relay {
                 Poll::Ready(Ok(_)) => {}
             }
         }
+        self.search(start)
+    }
+
+    /// Begins to search for a server, with what the pools have answered.
+    pub(super) fn search(&mut self, start: Option<PoolStart>) -> Next {
         if self.context.seat.is_some() {
-            let info = &self.context.info;
-            self.context.own.follow_reload(&self.worker.shared.defaults, [&info.user, &info.database]);
+            self.follow_reload();
         }
         let Some(mut next) = self.next_login() else { return Next::End(Ending::Silent) };
         next.start = start;
@@ -198,6 +206,12 @@ impl Relay {
         let search = Box::pin(next.take(self.context.left));
         self.server = Attachment::Taking(Taking { search, since: Instant::now() });
         Next::Again
+    }
+
+    /// The defaults of the session's servers may have changed since it left the first one.
+    pub(super) fn follow_reload(&mut self) {
+        let info = &self.context.info;
+        self.context.own.follow_reload(&self.worker.shared.defaults, [&info.user, &info.database]);
     }
 
     /// What is needed to log the session in again; `None` when the proxy cannot.
@@ -344,7 +358,7 @@ impl Relay {
     pub(super) fn release(&mut self) -> Option<ServerConnection> {
         let left = match std::mem::replace(&mut self.server, Attachment::Detached) {
             Attachment::Attached(server) => Some(server),
-            Attachment::Detached | Attachment::Taking(_) => None,
+            Attachment::Detached | Attachment::Queued(_) | Attachment::Taking(_) => None,
         };
         if let Some(server) = &left {
             self.worker.metrics.server(server.lease.server()).sessions_active.down();

@@ -121,7 +121,7 @@ impl Relay {
         let shared = &self.worker.shared;
         let own = match &self.server {
             Attachment::Attached(ServerConnection { lease, .. }) => Some(lease.server()),
-            Attachment::Detached | Attachment::Taking(_) => None,
+            Attachment::Detached | Attachment::Queued(_) | Attachment::Taking(_) => None,
         };
         let eligible = self.context.criteria.eligible(&shared.health.load(), &self.live, &shared.attached);
         eligible.servers.into_iter().map(|candidate| candidate.id).filter(move |id| Some(*id) != own)

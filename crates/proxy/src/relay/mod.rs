@@ -241,7 +241,9 @@ impl Relay {
                     Some(Pause::Moving(_)) => self.poll_planned_search(cx),
                     Some(Pause::Repeating(_)) => self.poll_repeat_search(cx),
                 },
-                Attachment::Detached | Attachment::Taking(_) => self.without_server(cx),
+                Attachment::Detached | Attachment::Queued(_) | Attachment::Taking(_) => {
+                    self.without_server(cx)
+                }
             };
             match next {
                 Next::Again => {}
@@ -262,6 +264,7 @@ impl Relay {
         }
         match &self.server {
             Attachment::Taking(_) => self.poll_taking(cx),
+            Attachment::Queued(_) => self.poll_queued(cx),
             Attachment::Attached(_) | Attachment::Detached => self.wait_for_client(cx),
         }
     }

@@ -3,12 +3,14 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Instant;
 
 use trunkline_pool::{CheckFirst, PoolMode};
 use trunkline_reactor::{spawn, timer};
 use trunkline_routing::eligible;
 use trunkline_session::{ConnectionState, SessionState, diff};
+use trunkline_topology::ServerId;
 
 use super::attach::Attachment;
 use super::{Next, Relay};
@@ -22,7 +24,7 @@ use crate::pool::start::PoolStart;
 use crate::server::align::run;
 use crate::server::connection::ReadyServer;
 use crate::server::login::LoginReply;
-use crate::server::pooled::{LastServer, ask_last, carried_for, is_alive};
+use crate::server::pooled::{LastServer, ask_last, carried_for, leads_to_its_server};
 use crate::server::take::ChoiceReason;
 use trunkline_telemetry::metrics::PoolCloseReason;
 use trunkline_telemetry::sessions::SessionInfo;
@@ -44,42 +46,91 @@ impl Relay {
         self.context.seat.as_ref().filter(|seat| seat.mode() == PoolMode::Transaction)
     }
 
-    /// Takes an idle connection to the server that the session was on, if nothing has to be done for that, nor shown.
-    pub(super) fn try_pool(&mut self) -> Tried {
-        let Some(seat) = self.seat_in_transaction_mode() else { return Tried::Nothing };
+    /// Takes an idle connection to the server that the session was on, if nothing has to be done for that, nor shown; waits
+    /// for one in the queue.
+    pub(super) fn try_pool(&mut self, cx: &mut Context<'_>) -> Tried {
+        if self.seat_in_transaction_mode().is_none() {
+            return Tried::Nothing;
+        }
         if !self.to_server.input.has_read_ahead() && !self.client.may_read() {
             return Tried::Done(Next::Wait);
         }
-        let Some(last) = self.last_server() else {
-            return Tried::Nothing;
-        };
-        let snapshot = self.worker.shared.health.load();
-        let stays = last.chosen_at.elapsed() < POOL_STAY
-            && eligible::may_stay(&self.context.criteria.rules(&self.live), &snapshot, last.server);
-        if !stays {
-            return Tried::Nothing;
-        }
-        let start = ask_last(&self.worker, seat, last.server, self.context.carried, self.slot.number());
-        match start {
-            Some(PoolStart::Idle(server, CheckFirst::Unneeded)) if self.is_ready(&server, last) => {
-                let login_reply = LoginReply { is_standby: server.is_standby, ..LoginReply::default() };
-                let taken = ReadyServer { server: *server, login_reply, choice: ChoiceReason::Regular };
-                self.attach(taken, Instant::now());
-                self.context.chosen_at = last.chosen_at;
-                Tried::Done(Next::Again)
-            }
-            // Other servers may have a free one.
-            Some(PoolStart::Wait(_)) | None => Tried::Nothing,
-            Some(start) => Tried::Start(start),
+        let now = Instant::now();
+        let Some(last) = self.goes_on_at(now) else { return Tried::Nothing };
+        let Some(seat) = &self.context.seat else { return Tried::Nothing };
+        match ask_last(&self.worker, seat, last.server, self.context.carried, self.slot.number()) {
+            Some(PoolStart::Wait(ticket)) => Tried::Done(self.wait_in_queue(cx, ticket, last)),
+            Some(start) => match self.take_up(start, last, now) {
+                None => Tried::Done(Next::Again),
+                Some(start) => Tried::Start(start),
+            },
+            None => Tried::Nothing,
         }
     }
 
-    /// Whether an idle connection is as the session left its last one, shows as much, and is alive as far as is known.
+    /// The server that the session was on, where it goes on without a choice between that and others.
+    fn goes_on_at(&mut self, now: Instant) -> Option<LastServer> {
+        let mut last = self.last_server()?;
+        if !self.may_stay_on(last.server) {
+            return None;
+        }
+        if now.saturating_duration_since(last.chosen_at) >= POOL_STAY {
+            if !self.context.own.is_settled() || !self.others_than(last.server).is_empty() {
+                return None;
+            }
+            // The only one would be chosen again.
+            self.follow_reload();
+            self.context.carried = carried_for(&self.session.state(), self.context.own.digest());
+            last.chosen_at = now;
+            self.context.last = Some(last);
+        }
+        Some(last)
+    }
+
+    /// Whether the session may have this server, by the verdicts.
+    pub(super) fn may_stay_on(&self, server: ServerId) -> bool {
+        let snapshot = self.worker.shared.health.load();
+        eligible::may_stay(&self.context.criteria.rules(&self.live), &snapshot, server)
+    }
+
+    /// The other servers that the session may have.
+    pub(super) fn others_than(&self, server: ServerId) -> Vec<ServerId> {
+        let shared = &self.worker.shared;
+        let snapshot = shared.health.load();
+        let eligible = self.context.criteria.eligible(&snapshot, &self.live, &shared.attached).servers;
+        let has_address = |id| snapshot.server(id).is_some_and(|status| status.address.is_some());
+        let others = eligible.into_iter().map(|candidate| candidate.id);
+        others.filter(|id| *id != server && has_address(*id)).collect()
+    }
+
+    /// Goes on with a connection that the pools have given, unless something has to be done for that: that is returned.
+    pub(super) fn take_up(
+        &mut self,
+        start: PoolStart,
+        last: LastServer,
+        since: Instant,
+    ) -> Option<PoolStart> {
+        match start {
+            PoolStart::Idle(server, CheckFirst::Unneeded) if self.is_ready(&server, last) => {
+                let login_reply = LoginReply { is_standby: server.is_standby, ..LoginReply::default() };
+                let taken = ReadyServer { server: *server, login_reply, choice: ChoiceReason::Regular };
+                self.attach(taken, since);
+                self.context.chosen_at = last.chosen_at;
+                None
+            }
+            start => Some(start),
+        }
+    }
+
+    /// Whether an idle connection is as the session left its last one, shows as much, and is alive as far as epoll has told.
+    /// The kernel is not asked, which would know more by what has happened since the worker last waited for sockets: a session
+    /// that keeps its connection has no more than that either.
     fn is_ready(&self, server: &ServerConnection, last: LastServer) -> bool {
         let wanted = self.session.state();
         (last.shows_as_much(server.lease.server(), server.since)
             || self.context.criteria.attrs.is_primary_only())
-            && is_alive(&self.worker, server)
+            && !server.stream.has_news()
+            && leads_to_its_server(&self.worker.shared.health.load(), server)
             && server.state.fits(&wanted)
             && diff(&server.state, &wanted).is_empty()
     }

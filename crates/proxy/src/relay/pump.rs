@@ -284,7 +284,10 @@ impl Relay {
         let group = self.context.group;
         let server = match &self.server {
             Attachment::Attached(server) if self.session.exports_snapshot() => Some(server.lease.server()),
-            Attachment::Attached(_) | Attachment::Detached | Attachment::Taking(_) => None,
+            Attachment::Attached(_)
+            | Attachment::Detached
+            | Attachment::Queued(_)
+            | Attachment::Taking(_) => None,
         };
         self.context.exported = server.map(|server| self.worker.shared.snapshots.export(group, server));
     }

@@ -8,11 +8,133 @@ use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{ErrorReport, Severity, error_response, notice_response};
 use trunkline_pool::limits::NOTICE_AFTER;
 use trunkline_session::ClientThen;
+use trunkline_topology::ServerId;
 
+use super::attach::Attachment;
 use super::buffer::Chunk;
 use super::{Ending, Next, Relay};
+use crate::limits::POOL_LOOK_INTERVAL;
+use crate::pool::start::{PoolStart, PoolTicket};
+use crate::server::pooled::{LastServer, none_was_free_within};
+
+/// A wait for a connection such as the session has left, to its last server or another: without a task of its own, nor a
+/// timer. Whoever gives one back wakes the session, or else its slot does when it is time to look around.
+#[derive(Debug)]
+pub(super) struct Queued {
+    ticket: PoolTicket,
+    last: LastServer,
+    /// When it last looked which servers would do.
+    looked_at: Instant,
+}
 
 impl Relay {
+    /// Waits in the queue of the server that the session was on, and in those of whatever others would do.
+    pub(super) fn wait_in_queue(
+        &mut self,
+        cx: &mut Context<'_>,
+        ticket: PoolTicket,
+        last: LastServer,
+    ) -> Next {
+        let since = ticket.since;
+        let mut servers = self.others_than(last.server);
+        let has_others = !servers.is_empty();
+        if has_others {
+            servers.insert(0, last.server);
+            ticket.set_candidates(&servers);
+        }
+        self.server = Attachment::Queued(Queued { ticket, last, looked_at: since });
+        // One of the others may have had something at once.
+        if has_others { Next::Again } else { self.wait_on(cx, since) }
+    }
+
+    /// Takes what the wait has brought, or goes on waiting.
+    pub(super) fn poll_queued(&mut self, cx: &mut Context<'_>) -> Next {
+        let queued = match std::mem::replace(&mut self.server, Attachment::Detached) {
+            Attachment::Queued(queued) => queued,
+            other => {
+                self.server = other;
+                return Next::Again;
+            }
+        };
+        let Queued { ticket, last, looked_at } = queued;
+        let since = ticket.since;
+        match ticket.take(&self.worker.shelf, self.worker.number()) {
+            Ok(start) => self.end_wait(cx, start, last, since),
+            Err(ticket) => {
+                self.server = Attachment::Queued(Queued { ticket, last, looked_at });
+                self.wait_on(cx, since)
+            }
+        }
+    }
+
+    fn end_wait(&mut self, cx: &mut Context<'_>, start: PoolStart, last: LastServer, since: Instant) -> Next {
+        self.worker.metrics.pool_waits.record(since.elapsed());
+        if self.has_client_left(cx) {
+            self.put_back(Some(start));
+            return Next::End(Ending::Silent);
+        }
+        // The verdicts may have changed meanwhile.
+        let left = if self.may_stay_on(last.server) { self.take_up(start, last, since) } else { Some(start) };
+        match left {
+            None => {
+                // It has looked around for the last time.
+                self.slot.set_due(None);
+                Next::Again
+            }
+            start => self.search(start),
+        }
+    }
+
+    /// What is to be done while the session waits, since then.
+    fn wait_on(&mut self, cx: &mut Context<'_>, since: Instant) -> Next {
+        if self.has_client_left(cx) {
+            return Next::End(Ending::Silent);
+        }
+        let now = Instant::now();
+        let waited = now.saturating_duration_since(since);
+        self.tell_of_wait(cx, waited);
+        let limit = self.live.pool.query_wait_timeout;
+        if !limit.is_zero() && waited >= limit {
+            self.server = Attachment::Detached;
+            self.wait_ended(&none_was_free_within(limit));
+            return Next::Again;
+        }
+        if let Some(next) = self.look_around(now) {
+            return next;
+        }
+        Next::Wait
+    }
+
+    /// Looks, when it is time to, which servers would do by now. `Some` when the session may not have its last one any more:
+    /// it searches for another, and keeps its turn.
+    fn look_around(&mut self, now: Instant) -> Option<Next> {
+        let Attachment::Queued(queued) = &mut self.server else { return Some(Next::Again) };
+        let next = queued.looked_at + POOL_LOOK_INTERVAL;
+        if now < next {
+            self.slot.due_by(next);
+            return None;
+        }
+        queued.looked_at = now;
+        self.slot.due_by(now + POOL_LOOK_INTERVAL);
+        let Attachment::Queued(Queued { ticket, last, .. }) = &self.server else { return Some(Next::Again) };
+        let may_stay = self.may_stay_on(last.server);
+        let others = self.others_than(last.server);
+        let own = may_stay.then_some(last.server);
+        let servers: Vec<ServerId> = own.into_iter().chain(others).collect();
+        if !servers.is_empty() {
+            ticket.set_candidates(&servers);
+        }
+        if may_stay {
+            return None;
+        }
+        match std::mem::replace(&mut self.server, Attachment::Detached) {
+            Attachment::Queued(queued) => Some(self.search(Some(PoolStart::Wait(queued.ticket)))),
+            other => {
+                self.server = other;
+                Some(Next::Again)
+            }
+        }
+    }
     /// Tells a client once that it waits for a server connection, since `waited` is long.
     pub(super) fn tell_of_wait(&mut self, cx: &mut Context<'_>, waited: Duration) {
         if waited < NOTICE_AFTER || self.seat_in_transaction_mode().is_none() || self.context.is_told_to_wait

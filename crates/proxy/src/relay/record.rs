@@ -73,7 +73,7 @@ impl Relay {
     pub(super) fn record<T>(&mut self, work: impl FnOnce(&mut Session, &mut Recorder<'_>) -> T) -> T {
         let server = match &self.server {
             Attachment::Attached(connection) => Some(connection),
-            Attachment::Detached | Attachment::Taking(_) => None,
+            Attachment::Detached | Attachment::Queued(_) | Attachment::Taking(_) => None,
         };
         let mut recorder = Recorder {
             metrics: &self.worker.metrics,

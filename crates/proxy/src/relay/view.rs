@@ -26,7 +26,7 @@ impl Relay {
             Attachment::Attached(ServerConnection { name, stream, .. }) => {
                 (Some(Arc::clone(name)), stream.negotiated())
             }
-            Attachment::Detached | Attachment::Taking(_) => (None, None),
+            Attachment::Detached | Attachment::Queued(_) | Attachment::Taking(_) => (None, None),
         };
         // A reason that lasts is shown before one that ends with the transaction.
         let refused =
@@ -52,7 +52,7 @@ impl Relay {
 
     fn activity(&self) -> Activity {
         match &self.server {
-            Attachment::Taking(_) => Activity::TakingServer,
+            Attachment::Queued(_) | Attachment::Taking(_) => Activity::TakingServer,
             Attachment::Detached => Activity::WithoutServer,
             Attachment::Attached(_) if self.session.outstanding() > 0 => Activity::Active,
             Attachment::Attached(_) => match self.session.transaction_status() {

@@ -259,14 +259,14 @@ impl Relay {
 
     /// Whether no request is outstanding, and none has begun to arrive.
     pub(super) fn is_idle(&self) -> bool {
-        let is_searching = matches!(self.server, Attachment::Taking(_));
+        let is_searching = matches!(self.server, Attachment::Queued(_) | Attachment::Taking(_));
         !is_searching && self.session.is_idle() && self.to_server.input.held().is_empty()
     }
 
     /// Whether all requests are answered, even within a transaction: the client has to send the next one.
     fn is_clients_turn(&self) -> bool {
         let is_between_requests = matches!(self.session.pinned(), None | Some(PinReason::Transaction));
-        let is_searching = matches!(self.server, Attachment::Taking(_));
+        let is_searching = matches!(self.server, Attachment::Queued(_) | Attachment::Taking(_));
         is_between_requests
             && !is_searching
             && self.session.outstanding() == 0

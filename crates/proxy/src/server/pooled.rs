@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use trunkline_pool::{CarriedState, CheckFirst, CheckIn, CheckedIn, CloseReason, PoolAsk};
+use trunkline_pool::{CarriedState, CheckFirst, CheckIn, CheckedIn, CloseReason, Grant, PoolAsk};
 use trunkline_reactor::timer;
 use trunkline_session::{ConnectionState, SessionState};
-use trunkline_topology::{Role, ServerId};
+use trunkline_topology::{Role, ServerId, Snapshot};
 
 use trunkline_auth::credentials::ServerCredentials;
 use trunkline_health::PassiveFailure;
@@ -180,17 +180,25 @@ pub(crate) fn ask_last(
     PoolStart::ask(seat.pools(), &worker.shelf, &ask).ok()
 }
 
-/// Whether an idle connection is still there as far as is known, leads where its server is now, and has seen that server in
-/// the role that it has.
-pub(crate) fn is_alive(worker: &Worker, server: &ServerConnection) -> bool {
-    let snapshot = worker.shared.health.load();
+/// Whether an idle connection leads where its server is now, and has seen that server in the role that it has.
+pub(crate) fn leads_to_its_server(snapshot: &Snapshot, server: &ServerConnection) -> bool {
     let Some(status) = snapshot.server(server.lease.server()) else { return false };
     let has_same_role = match (server.is_standby, status.role) {
         (Some(true), role) => role != Role::Primary,
         (Some(false), role) => role != Role::Standby,
         (None, _) => true,
     };
-    has_same_role && status.address.as_ref() == Some(&server.address) && server.stream.is_silent()
+    has_same_role && status.address.as_ref() == Some(&server.address)
+}
+
+/// The same, and whether it is still there as far as the kernel knows.
+fn is_alive(worker: &Worker, server: &ServerConnection) -> bool {
+    leads_to_its_server(&worker.shared.health.load(), server) && server.stream.is_silent()
+}
+
+/// What a client is told that has waited for this long, `query_wait_timeout`.
+pub(crate) fn none_was_free_within(limit: Duration) -> String {
+    format!("none was free within {} s (query_wait_timeout)", limit.as_secs_f32().round())
 }
 
 impl Search<'_> {
@@ -307,9 +315,7 @@ impl Search<'_> {
             let Some(ticket) = &waiting else { return Ok(None) };
             let limit = self.worker.shared.live().pool.query_wait_timeout;
             if !limit.is_zero() && ticket.since.elapsed() >= limit {
-                let why =
-                    format!("none was free within {} s (query_wait_timeout)", limit.as_secs_f32().round());
-                return Err(TakeError::NoServer(Refusal::Pool { why }));
+                return Err(TakeError::NoServer(Refusal::Pool { why: none_was_free_within(limit) }));
             }
             // Others may do by now.
             let candidates = self.pool_candidates(last);
@@ -416,12 +422,28 @@ impl Worker {
             (CheckedIn::Idle, Some(token)) => self.shelf.put(token, server),
             (CheckedIn::GivenTo(grant), Some(token)) => {
                 self.shelf.put(token, server);
-                pools.granted(grant);
+                self.granted(pools, grant);
             }
             (CheckedIn::Close(reason), _) => close_forgotten(server, reason),
             (CheckedIn::Idle | CheckedIn::GivenTo(_), None) => server.terminate(),
         }
         pools.deliver(effects);
+    }
+
+    /// Tells a client that its wait is over: one of this worker without the way through its mail.
+    fn granted(&self, pools: &SharedPools, grant: Grant) {
+        if grant.worker != self.number() {
+            pools.granted(grant);
+        } else {
+            self.wake_waiter(grant.client);
+        }
+    }
+
+    /// Wakes a client of this worker that waits for a connection.
+    pub(crate) fn wake_waiter(&self, client: u64) {
+        if !self.shelf.wake(client) {
+            self.slots.wake(client);
+        }
     }
 }
 

@@ -17,11 +17,7 @@ use crate::server::pooled::close_forgotten;
 pub(crate) async fn read_mail(worker: Rc<Worker>, mut mail: mpsc::UnboundedReceiver<PoolMail>) {
     while let Some(mail) = mail.recv().await {
         match mail {
-            PoolMail::Granted { client } => {
-                if !worker.shelf.wake(client) {
-                    worker.slots.wake(client);
-                }
-            }
+            PoolMail::Granted { client } => worker.wake_waiter(client),
             PoolMail::Close { token, reason } => {
                 if let Some(server) = worker.shelf.take(token) {
                     close_forgotten(server, reason);

@@ -324,7 +324,7 @@ impl Journey {
 impl Relay {
     /// Whether it waits for something else than its peers.
     fn is_searching(&self) -> bool {
-        matches!(self.server, Attachment::Taking(_)) || self.watch.is_leaving()
+        matches!(self.server, Attachment::Queued(_) | Attachment::Taking(_)) || self.watch.is_leaving()
     }
 }
 

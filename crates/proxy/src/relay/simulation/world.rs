@@ -134,7 +134,7 @@ impl World {
     pub(super) fn attached(&self) -> Option<ServerId> {
         match &self.relay()?.server {
             Attachment::Attached(ServerConnection { lease, .. }) => Some(lease.server()),
-            Attachment::Detached | Attachment::Taking(_) => None,
+            Attachment::Detached | Attachment::Queued(_) | Attachment::Taking(_) => None,
         }
     }
 
