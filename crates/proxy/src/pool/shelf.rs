@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
 use slab::Slab;
@@ -16,9 +17,28 @@ const WAITER_BASE: u64 = 1 << 63;
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Shelf {
-    idle: RefCell<HashMap<u32, ServerConnection>>,
+    idle: RefCell<HashMap<u32, Box<ServerConnection>, BuildHasherDefault<SlotHasher>>>,
     next: Cell<u32>,
     waiting: RefCell<Slab<Rc<Notify>>>,
+}
+
+/// For slots, which the worker numbers itself: fast rather than safe from collisions that are meant.
+#[derive(Clone, Copy, Debug, Default)]
+struct SlotHasher(u64);
+
+impl Hasher for SlotHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32((*byte).into()));
+    }
+
+    fn write_u32(&mut self, slot: u32) {
+        // The table takes the place from the low bits and a tag from the high ones.
+        self.0 = (self.0 ^ u64::from(slot)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Shelf {
@@ -31,17 +51,17 @@ impl Shelf {
 
     /// Puts an idle connection away. The pools know it already.
     pub(crate) fn put(&self, token: ConnectionToken, server: ServerConnection) {
-        let _none = self.idle.borrow_mut().insert(token.slot, server);
+        let _none = self.idle.borrow_mut().insert(token.slot, Box::new(server));
     }
 
     /// Takes an idle connection.
-    pub(crate) fn take(&self, token: ConnectionToken) -> Option<ServerConnection> {
+    pub(crate) fn take(&self, token: ConnectionToken) -> Option<Box<ServerConnection>> {
         self.idle.borrow_mut().remove(&token.slot)
     }
 
     /// Takes the idle connections that have something to say: their servers have closed them, or told them what nobody has
     /// asked for.
-    pub(crate) fn take_loud(&self) -> Vec<ServerConnection> {
+    pub(crate) fn take_loud(&self) -> Vec<Box<ServerConnection>> {
         let mut idle = self.idle.borrow_mut();
         let loud: Vec<u32> =
             idle.iter().filter(|(_, server)| server.stream.has_news()).map(|(slot, _)| *slot).collect();
@@ -49,7 +69,7 @@ impl Shelf {
     }
 
     /// Takes all.
-    pub(crate) fn take_all(&self) -> Vec<ServerConnection> {
+    pub(crate) fn take_all(&self) -> Vec<Box<ServerConnection>> {
         self.idle.borrow_mut().drain().map(|(_, server)| server).collect()
     }
 

@@ -47,8 +47,8 @@ impl PoolStart {
         pools: &Arc<SharedPools>,
         shelf: &Shelf,
         ask: &PoolAsk<'_>,
+        now: Instant,
     ) -> Result<Self, PoolRefusal> {
-        let now = Instant::now();
         let answer = pools.lock().check_out(ask, now);
         match answer {
             CheckOut::Idle(given) => Ok(Self::given(pools, shelf, ask.worker, given)),
@@ -70,7 +70,7 @@ impl PoolStart {
         let Given { token, check, .. } = given;
         if token.worker == worker {
             return match shelf.take(token) {
-                Some(server) => PoolStart::Idle(Box::new(server), check),
+                Some(server) => PoolStart::Idle(server, check),
                 None => PoolStart::Gone,
             };
         }
@@ -88,8 +88,8 @@ impl PoolTicket {
     }
 
     /// What the wait has brought; `Err` while it goes on.
-    pub(crate) fn take(mut self, shelf: &Shelf, worker: u16) -> Result<PoolStart, Self> {
-        let taken = self.pools.lock().take(self.ticket, Instant::now());
+    pub(crate) fn take(mut self, shelf: &Shelf, worker: u16, now: Instant) -> Result<PoolStart, Self> {
+        let taken = self.pools.lock().take(self.ticket, now);
         match taken {
             WaitState::Waiting => Err(self),
             WaitState::Over => {

@@ -284,19 +284,28 @@ impl Relay {
         self.session.note_wait(now.saturating_duration_since(since));
         self.context.cancel.set_server(server.key.clone());
         self.context.left = None;
-        self.context.last = None;
+        let last = self.context.last.take();
         self.context.is_told_to_wait = false;
         let since = self.repeated().map_or(since, |repeated| repeated.since);
         self.log_arrival(&server.name, now.saturating_duration_since(since));
         self.count_move(MoveOutcome::Taken, since);
         self.to_client.input.restart(&login_reply.read_ahead);
-        count_arrival(&self.worker, server.lease.server());
+        self.count_arrival_from(last.map(|last| last.server), server.lease.server());
         self.watch.attached();
         if choice == ChoiceReason::OthersBehind {
             self.watch.stays_until(now + FRESHNESS_HOLD);
         }
         self.slot.set_place(self.context.criteria.place_on(server.lease.server()));
         self.server = Attachment::attached(server);
+    }
+
+    /// Counts the session on this server, whose last one was the other.
+    fn count_arrival_from(&self, last: Option<ServerId>, id: ServerId) {
+        if last == Some(id) {
+            self.worker.metrics.server(id).sessions_active.up();
+        } else {
+            count_arrival(&self.worker, id);
+        }
     }
 
     /// One line for each move.

@@ -46,6 +46,7 @@ use bytes::Bytes;
 use trunkline_net::Transport;
 use trunkline_pool::CarriedState;
 use trunkline_session::{Journal, ServerRole, Session};
+use trunkline_topology::ServerId;
 
 use self::attach::{Attachment, MoveReason, count_arrival};
 use self::buffer::RelayBuffer;
@@ -119,6 +120,8 @@ struct SessionContext {
     carried: CarriedState,
     /// When it came to the server that it is on.
     chosen_at: Instant,
+    /// The server that it may stay on, by the verdicts of which it was told last.
+    stays_on: Option<ServerId>,
     /// It is woken once the defaults of its login have been read.
     awaits_look: bool,
     /// The client knows that its request waits for a server connection.
@@ -196,6 +199,7 @@ impl Relay {
             last: None,
             carried: CarriedState::default(),
             chosen_at: now,
+            stays_on: None,
             awaits_look: false,
             is_told_to_wait: false,
             own,

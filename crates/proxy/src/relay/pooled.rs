@@ -58,7 +58,7 @@ impl Relay {
         let now = Instant::now();
         let Some(last) = self.goes_on_at(now) else { return Tried::Nothing };
         let Some(seat) = &self.context.seat else { return Tried::Nothing };
-        match ask_last(&self.worker, seat, last.server, self.context.carried, self.slot.number()) {
+        match ask_last(&self.worker, seat, last.server, self.context.carried, self.slot.number(), now) {
             Some(PoolStart::Wait(ticket)) => Tried::Done(self.wait_in_queue(cx, ticket, last)),
             Some(start) => match self.take_up(start, last, now) {
                 None => Tried::Done(Next::Again),
@@ -88,7 +88,17 @@ impl Relay {
     }
 
     /// Whether the session may have this server, by the verdicts.
-    pub(super) fn may_stay_on(&self, server: ServerId) -> bool {
+    #[inline]
+    pub(super) fn may_stay_on(&mut self, server: ServerId) -> bool {
+        if self.context.stays_on == Some(server) {
+            return true;
+        }
+        let may_stay = self.is_allowed_on(server);
+        self.context.stays_on = may_stay.then_some(server);
+        may_stay
+    }
+
+    fn is_allowed_on(&self, server: ServerId) -> bool {
         let snapshot = self.worker.shared.health.load();
         eligible::may_stay(&self.context.criteria.rules(&self.live), &snapshot, server)
     }
@@ -187,7 +197,8 @@ impl Relay {
         left.own = own.or(left.own);
         let reason = match state {
             Some(state) if is_pooled && is_known && parting == Parting::Now => {
-                return self.worker.check_in(left, state, defaults);
+                // It has been idle since its server has answered, a moment ago.
+                return self.worker.check_in(left, state, defaults, answered_at);
             }
             None => PoolCloseReason::Pinned,
             Some(_) if parting == Parting::Never => PoolCloseReason::Canceled,
@@ -260,7 +271,9 @@ impl LeftConnection {
         let defaults = own.digest();
         server.own = Some(Arc::new(own));
         match mode {
-            PoolMode::Transaction if state.tainted().is_none() => worker.check_in(server, state, defaults),
+            PoolMode::Transaction if state.tainted().is_none() => {
+                worker.check_in(server, state, defaults, Instant::now())
+            }
             // Its client is the only one that it was pinned for.
             PoolMode::Transaction | PoolMode::Session => {
                 spawn(reset(Rc::clone(worker), server, state, defaults));
@@ -296,7 +309,7 @@ async fn confirm(
 async fn reset(worker: Rc<Worker>, server: ServerConnection, state: ConnectionState, defaults: u32) {
     let is_clean = state.tainted().is_none() && diff(&state, &SessionState::new()).is_empty();
     if is_clean {
-        return worker.check_in(server, state, defaults);
+        return worker.check_in(server, state, defaults, Instant::now());
     }
     let closed = &worker.metrics.pool_closed;
     let Some(mut after) = state.after_discard_all() else {
@@ -308,7 +321,7 @@ async fn reset(worker: Rc<Worker>, server: ServerConnection, state: ConnectionSt
     match timer::timeout(POOL_RESET_TIMEOUT, run(server, &ConnectionState::reset())).await {
         Ok(Ok((server, reported))) => {
             after.reported(&reported);
-            worker.check_in(server, after, defaults);
+            worker.check_in(server, after, defaults, Instant::now());
         }
         Ok(Err(error)) => {
             closed.one(PoolCloseReason::ResetFailed);

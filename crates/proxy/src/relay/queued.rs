@@ -44,7 +44,7 @@ impl Relay {
         }
         self.server = Attachment::Queued(Queued { ticket, last, looked_at: since });
         // One of the others may have had something at once.
-        if has_others { Next::Again } else { self.wait_on(cx, since) }
+        if has_others { Next::Again } else { self.wait_on(cx, since, since) }
     }
 
     /// Takes what the wait has brought, or goes on waiting.
@@ -58,17 +58,20 @@ impl Relay {
         };
         let Queued { ticket, last, looked_at } = queued;
         let since = ticket.since;
-        match ticket.take(&self.worker.shelf, self.worker.number()) {
-            Ok(start) => self.end_wait(cx, start, last, since),
+        let now = Instant::now();
+        match ticket.take(&self.worker.shelf, self.worker.number(), now) {
+            Ok(start) => {
+                self.worker.metrics.pool_waits.record(now.saturating_duration_since(since));
+                self.end_wait(cx, start, last, since)
+            }
             Err(ticket) => {
                 self.server = Attachment::Queued(Queued { ticket, last, looked_at });
-                self.wait_on(cx, since)
+                self.wait_on(cx, since, now)
             }
         }
     }
 
     fn end_wait(&mut self, cx: &mut Context<'_>, start: PoolStart, last: LastServer, since: Instant) -> Next {
-        self.worker.metrics.pool_waits.record(since.elapsed());
         if self.has_client_left(cx) {
             self.put_back(Some(start));
             return Next::End(Ending::Silent);
@@ -86,11 +89,10 @@ impl Relay {
     }
 
     /// What is to be done while the session waits, since then.
-    fn wait_on(&mut self, cx: &mut Context<'_>, since: Instant) -> Next {
+    fn wait_on(&mut self, cx: &mut Context<'_>, since: Instant, now: Instant) -> Next {
         if self.has_client_left(cx) {
             return Next::End(Ending::Silent);
         }
-        let now = Instant::now();
         let waited = now.saturating_duration_since(since);
         self.tell_of_wait(cx, waited);
         let limit = self.live.pool.query_wait_timeout;
@@ -115,12 +117,13 @@ impl Relay {
             return None;
         }
         queued.looked_at = now;
+        let last = queued.last.server;
         self.slot.due_by(now + POOL_LOOK_INTERVAL);
-        let Attachment::Queued(Queued { ticket, last, .. }) = &self.server else { return Some(Next::Again) };
-        let may_stay = self.may_stay_on(last.server);
-        let others = self.others_than(last.server);
-        let own = may_stay.then_some(last.server);
+        let may_stay = self.may_stay_on(last);
+        let others = self.others_than(last);
+        let own = may_stay.then_some(last);
         let servers: Vec<ServerId> = own.into_iter().chain(others).collect();
+        let Attachment::Queued(Queued { ticket, .. }) = &self.server else { return Some(Next::Again) };
         if !servers.is_empty() {
             ticket.set_candidates(&servers);
         }

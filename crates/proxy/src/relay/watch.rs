@@ -146,6 +146,7 @@ impl Relay {
         // An order replaces a pending recheck, so each implies one.
         self.live = self.worker.shared.live();
         self.watch.must_look();
+        self.context.stays_on = None;
         self.check_deadlines().or_else(|| self.look(cx))
     }
 

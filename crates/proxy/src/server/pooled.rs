@@ -162,7 +162,7 @@ impl Pooled<'_> {
             worker: worker.number(),
             client,
         };
-        let asked = PoolStart::ask(self.seat.pools(), &worker.shelf, &ask);
+        let asked = PoolStart::ask(self.seat.pools(), &worker.shelf, &ask, Instant::now());
         asked.map_err(|refusal| TakeError::NoServer(Refusal::Pool { why: refusal.to_string() }))
     }
 }
@@ -174,10 +174,11 @@ pub(crate) fn ask_last(
     last: ServerId,
     state: CarriedState,
     client: u64,
+    now: Instant,
 ) -> Option<PoolStart> {
     let candidates = &[last];
     let ask = PoolAsk { key: seat.id(), candidates, state, fits, worker: worker.number(), client };
-    PoolStart::ask(seat.pools(), &worker.shelf, &ask).ok()
+    PoolStart::ask(seat.pools(), &worker.shelf, &ask, now).ok()
 }
 
 /// Whether an idle connection leads where its server is now, and has seen that server in the role that it has.
@@ -299,7 +300,7 @@ impl Search<'_> {
             // Whatever wakes the session may be the end of its wait.
             let granted = poll_fn(|cx| {
                 let Some(ticket) = waiting.take() else { return Poll::Ready(None) };
-                match ticket.take(&self.worker.shelf, self.worker.number()) {
+                match ticket.take(&self.worker.shelf, self.worker.number(), Instant::now()) {
                     Ok(start) => return Poll::Ready(Some(start)),
                     Err(ticket) => waiting = Some(ticket),
                 }
@@ -394,7 +395,13 @@ impl Worker {
     }
 
     /// Gives a connection back, whose session has left it in this state.
-    pub(crate) fn check_in(&self, mut server: ServerConnection, state: ConnectionState, defaults: u32) {
+    pub(crate) fn check_in(
+        &self,
+        mut server: ServerConnection,
+        state: ConnectionState,
+        defaults: u32,
+        now: Instant,
+    ) {
         let Some(member) = &server.member else { return server.terminate() };
         if server.lease.stands_in() && self.shared.live().fallback.connections_max > 0 {
             // An idle one would keep others from the bounded number of places.
@@ -403,7 +410,7 @@ impl Worker {
         let (pools, token) = (Arc::clone(member.pools()), member.token());
         let carried = carried_by(&state, defaults);
         *server.state = state;
-        let answer = pools.lock().check_in(token, carried, Instant::now());
+        let answer = pools.lock().check_in(token, carried, now);
         self.shelve(&pools, server, answer);
     }
 

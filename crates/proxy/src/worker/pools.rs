@@ -8,7 +8,6 @@ use trunkline_telemetry::metrics::PoolCloseReason;
 use trunkline_topology::{ServerId, Snapshot, State};
 
 use crate::context::Worker;
-use crate::pool::connection::ServerConnection;
 use crate::pool::mail::PoolMail;
 use crate::pool::member::OpenPlace;
 use crate::server::pooled::close_forgotten;
@@ -20,11 +19,11 @@ pub(crate) async fn read_mail(worker: Rc<Worker>, mut mail: mpsc::UnboundedRecei
             PoolMail::Granted { client } => worker.wake_waiter(client),
             PoolMail::Close { token, reason } => {
                 if let Some(server) = worker.shelf.take(token) {
-                    close_forgotten(server, reason);
+                    close_forgotten(*server, reason);
                 }
             }
             PoolMail::HandOver { token, to } => {
-                let released = worker.shelf.take(token).and_then(ServerConnection::release);
+                let released = worker.shelf.take(token).and_then(|server| server.release());
                 // Who asked for it may have gone: then the connection is closed, and its place is free.
                 let _gone = to.send(released);
             }
