@@ -1,5 +1,6 @@
 //! A worker with in-memory connections, for tests of logins and relays.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use trunkline_auth::failures::FailureGuard;
 use trunkline_auth::mock::MockSecret;
 use trunkline_codec::ids::Lsn;
@@ -31,9 +32,10 @@ use crate::moves::MoveRate;
 use crate::net::Connector;
 use crate::net::memory::Network;
 use crate::pool::SharedPools;
+use crate::pool::mail::PoolMail;
 use crate::settings::{
-    AuthMode, LimitSettings, ListenerOptions, ListenerSettings, OnTerminate, PoolSettings, RetrySettings,
-    SessionPolicy, Settings, TimeoutSettings, UserFunctions,
+    AuthMode, LimitSettings, ListenerOptions, ListenerSettings, OnTerminate, RetrySettings, SessionPolicy,
+    Settings, TimeoutSettings, UserFunctions,
 };
 use crate::speeds::Speeds;
 use crate::worker;
@@ -46,6 +48,8 @@ pub(crate) struct TestWorker {
     pub(crate) worker: Rc<Worker>,
     pub(crate) verdicts: ByHand,
     pub(crate) network: Rc<Network>,
+    /// What the worker is told of its pools, for who reads it.
+    pub(crate) pool_mail: RefCell<Option<mpsc::UnboundedReceiver<PoolMail>>>,
     _phase: watch::Sender<RunPhase>,
 }
 
@@ -144,6 +148,7 @@ impl TestWorker {
             let balancer = Balancer::new(settings.options.balance, Arc::clone(&attached));
             Arc::new(BoundListener { number, settings, balancer, tls: None })
         });
+        let (handle, inbox) = WorkerHandle::new();
         let functions = FunctionStore::new(settings.session.functions, health.clone(), runtime());
         let mock = Arc::new(MockSecret::new(None).expect("random bytes"));
         let stores = LiveStores {
@@ -166,16 +171,17 @@ impl TestWorker {
             attached,
             speeds: Speeds::new().0,
             pace: MoveRate::new(),
-            pools: SharedPools::new(PoolSettings::default(), Vec::new()),
+            pools: SharedPools::new(settings.pool.clone(), vec![handle.pool_mail.clone()]),
             statement_log: StatementLog::off(),
-            workers: vec![WorkerHandle::new().0],
+            workers: vec![handle],
             live: ArcSwap::from_pointee(Live::of(settings, stores, auth_choice)),
             is_draining: AtomicBool::new(false),
         };
         let network = Rc::new(Network::new(capacity));
         let (phase, runs) = watch::channel(RunPhase::Running);
         let worker = Worker::new(0, Arc::new(shared), Connector::Memory(Rc::clone(&network)), runs);
-        TestWorker { worker, verdicts, network, _phase: phase }
+        let pool_mail = RefCell::new(Some(inbox.pool_mail));
+        TestWorker { worker, verdicts, network, pool_mail, _phase: phase }
     }
 
     /// Changes the verdicts, and makes the sessions check them as a worker does.

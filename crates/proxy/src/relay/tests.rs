@@ -1,6 +1,7 @@
 //! Sessions whose servers a test plays: what a client sees when one is lost, refuses, or is behind.
 
 mod planned;
+mod pools;
 mod repeats;
 mod verdicts;
 

@@ -10,5 +10,6 @@ pub(crate) mod patience;
 pub(crate) mod pooled;
 pub(crate) mod refused;
 mod restore;
+pub(crate) mod returned;
 mod role;
 pub(crate) mod take;

@@ -21,6 +21,8 @@ use trunkline_reactor::timer::{self, Ticker};
 
 #[cfg(test)]
 pub(crate) use self::accept::serve;
+#[cfg(test)]
+pub(crate) use self::pools::read_mail;
 use crate::certificates;
 use crate::context::{Inbox, OpenedSocket, Order, RunPhase, Shared, Worker};
 use crate::limits::{REBALANCE_INTERVAL, TICK};

@@ -10,7 +10,7 @@ use trunkline_topology::{ServerId, Snapshot, State};
 use crate::context::Worker;
 use crate::pool::mail::PoolMail;
 use crate::pool::member::OpenPlace;
-use crate::server::pooled::close_forgotten;
+use crate::server::returned::close_forgotten;
 
 /// Reads the worker's mail until the process ends.
 pub(crate) async fn read_mail(worker: Rc<Worker>, mut mail: mpsc::UnboundedReceiver<PoolMail>) {

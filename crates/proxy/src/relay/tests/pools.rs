@@ -1,0 +1,182 @@
+//! Clients that share a server connection, of a pool of one.
+
+use trunkline_pool::{PoolMode, PoolSettings};
+
+use super::*;
+use crate::worker::read_mail;
+
+/// Has clients share a connection. All servers but the first are left alone.
+fn share(limit: Duration, then: impl AsyncFnOnce(&TestWorker)) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "\"app\" \"secret\"\n").expect("it can be written");
+    let mut settings = settings();
+    settings.auth.mode = AuthMode::Verify;
+    settings.auth.client_method = ClientMethod::Password;
+    settings.auth.source = SecretSource::File(file.path().to_owned());
+    settings.auth.cache_ttl = PATIENCE;
+    settings.pool = PoolSettings {
+        mode: PoolMode::Transaction,
+        pool_size: 1,
+        query_wait_timeout: limit,
+        server_check_delay: PATIENCE,
+        ..PoolSettings::default()
+    };
+    play(settings, async |stage| {
+        let mail = stage.pool_mail.take().expect("nobody has taken it");
+        spawn(read_mail(Rc::clone(&stage.worker), mail));
+        stage.set_state(ServerId(1), State::Maint);
+        stage.set_state(ServerId(2), State::Maint);
+        then(&stage).await;
+    });
+}
+
+/// A client that has sent its password.
+async fn with_password(stage: &TestWorker) -> TestPeer {
+    let mut client = TestPeer::client(stage).await;
+    assert_eq!(client.hear().await, (b'R', vec![0, 0, 0, 3]));
+    client.say(&wire::message(b'p', b"secret\0")).await;
+    client
+}
+
+/// The next login on a server, which is let in.
+async fn logs_in(stage: &TestWorker) -> (ServerId, TestPeer) {
+    let (id, mut server) = TestPeer::server(stage).await;
+    server.say(&wire::message(b'R', &[0, 0, 0, 3])).await;
+    assert_eq!(server.hear().await, (b'p', b"secret\0".to_vec()));
+    server.let_in().await;
+    (id, server)
+}
+
+/// Clients that have been let in, and the connection that they share.
+async fn clients<const N: usize>(stage: &TestWorker) -> ([TestPeer; N], TestPeer) {
+    let mut first = with_password(stage).await;
+    let (_, server) = logs_in(stage).await;
+    first.hear_up_to(b'Z').await;
+    let mut all = vec![first];
+    while all.len() < N {
+        let mut next = with_password(stage).await;
+        next.hear_up_to(b'Z').await;
+        all.push(next);
+    }
+    (all.try_into().ok().expect("as many"), server)
+}
+
+/// Asks, and returns once this many wait.
+async fn waits(stage: &TestWorker, client: &mut TestPeer, sql: &str, waiting: u64) {
+    client.query(sql).await;
+    await_waiting(stage, waiting).await;
+}
+
+async fn await_waiting(stage: &TestWorker, waiting: u64) {
+    let now = || -> u64 {
+        let pools = stage.worker.shared.pools.lock();
+        let all = pools.counts(Instant::now());
+        all.filter(|(server, ..)| server.is_none()).map(|(_, _, counts)| counts.cl_waiting).sum()
+    };
+    while now() != waiting {
+        timer::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// The server hears this, and answers it.
+async fn answers(server: &mut TestPeer, sql: &str) {
+    assert_eq!(server.hear().await, (b'Q', format!("{sql}\0").into_bytes()));
+    server.say(&answer()).await;
+}
+
+async fn is_answered(client: &mut TestPeer) {
+    assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
+}
+
+#[test]
+fn clients_that_wait_are_served_in_their_order_by_one_connection() {
+    share(Duration::ZERO, async |stage| {
+        let ([mut first, mut second, mut third], mut server) = clients(stage).await;
+        first.query("select 1").await;
+        assert_eq!(server.hear().await.0, b'Q');
+        waits(stage, &mut second, "select 2", 1).await;
+        waits(stage, &mut third, "select 3", 2).await;
+        server.say(&answer()).await;
+        is_answered(&mut first).await;
+        first.query("select 4").await;
+        for (client, sql) in [(&mut second, "select 2"), (&mut third, "select 3"), (&mut first, "select 4")] {
+            answers(&mut server, sql).await;
+            is_answered(client).await;
+        }
+    });
+}
+
+#[test]
+fn client_that_leaves_while_it_waits_leaves_its_turn_to_the_next() {
+    share(Duration::ZERO, async |stage| {
+        let ([mut first, mut second, mut third], mut server) = clients(stage).await;
+        first.query("select 1").await;
+        assert_eq!(server.hear().await.0, b'Q');
+        waits(stage, &mut second, "select 2", 1).await;
+        waits(stage, &mut third, "select 3", 2).await;
+        drop(second);
+        await_waiting(stage, 1).await;
+        server.say(&answer()).await;
+        is_answered(&mut first).await;
+        answers(&mut server, "select 3").await;
+        is_answered(&mut third).await;
+    });
+}
+
+#[test]
+fn client_that_waits_too_long_has_an_error_and_goes_on() {
+    share(Duration::from_millis(300), async |stage| {
+        let ([mut first, mut second], mut server) = clients(stage).await;
+        first.query("select 1").await;
+        assert_eq!(server.hear().await.0, b'Q');
+        second.query("select 2").await;
+        let refused = second.hear_up_to(b'Z').await;
+        assert_eq!(tags(&refused), "EZ");
+        assert!(has_code(&refused[0], "ERROR", "53300"), "{refused:?}");
+        await_waiting(stage, 0).await;
+        waits(stage, &mut second, "select 3", 1).await;
+        server.say(&answer()).await;
+        is_answered(&mut first).await;
+        answers(&mut server, "select 3").await;
+        is_answered(&mut second).await;
+    });
+}
+
+#[test]
+fn client_that_waits_for_a_server_that_may_not_serve_it_any_more_goes_to_another() {
+    share(Duration::ZERO, async |stage| {
+        let ([mut first, mut second], mut server) = clients(stage).await;
+        first.query("select 1").await;
+        assert_eq!(server.hear().await.0, b'Q');
+        waits(stage, &mut second, "select 1", 1).await;
+        stage.set_state(ServerId(0), State::Lagging);
+        stage.set_state(ServerId(1), State::Up);
+        let (id, mut next) = logs_in(stage).await;
+        assert_eq!(id, ServerId(1));
+        assert_eq!(next.hear().await.0, b'Q', "how far it has replayed");
+        next.say(&position("0/5000")).await;
+        answers(&mut next, "select 1").await;
+        is_answered(&mut second).await;
+        server.say(&answer()).await;
+        is_answered(&mut first).await;
+    });
+}
+
+#[test]
+fn client_whose_server_is_busy_goes_to_one_that_is_not() {
+    share(Duration::ZERO, async |stage| {
+        let ([mut first, mut second], mut server) = clients(stage).await;
+        stage.set_state(ServerId(1), State::Up);
+        first.query("select 1").await;
+        assert_eq!(server.hear().await.0, b'Q');
+        second.query("select 1").await;
+        let (id, mut next) = logs_in(stage).await;
+        assert_eq!(id, ServerId(1));
+        assert_eq!(next.hear().await.0, b'Q', "how far it has replayed");
+        next.say(&position("0/5000")).await;
+        answers(&mut next, "select 1").await;
+        is_answered(&mut second).await;
+        server.say(&answer()).await;
+        is_answered(&mut first).await;
+    });
+}

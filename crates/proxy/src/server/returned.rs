@@ -1,0 +1,88 @@
+//! Connections that sessions give back to the pools.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use trunkline_pool::{CheckIn, CheckedIn, CloseReason, Grant};
+use trunkline_session::ConnectionState;
+
+use super::pooled::carried_by;
+use crate::context::Worker;
+use crate::pool::SharedPools;
+use crate::pool::connection::ServerConnection;
+use crate::pool::member::PoolMember;
+
+impl Worker {
+    /// The worker's number for the pools.
+    pub(crate) fn number(&self) -> u16 {
+        u16::try_from(self.index).unwrap_or(u16::MAX)
+    }
+
+    /// Gives a connection back, whose session has left it in this state.
+    pub(crate) fn check_in(
+        &self,
+        mut server: ServerConnection,
+        state: ConnectionState,
+        defaults: u32,
+        now: Instant,
+    ) {
+        let Some(member) = &server.member else { return server.terminate() };
+        if server.lease.stands_in() && self.shared.live().fallback.connections_max > 0 {
+            // An idle one would keep others from the bounded number of places.
+            return server.terminate();
+        }
+        let (pools, token) = (Arc::clone(member.pools()), member.token());
+        let carried = carried_by(&state, defaults);
+        *server.state = state;
+        let answer = pools.lock().check_in(token, carried, now);
+        self.shelve(&pools, server, answer);
+    }
+
+    /// Gives an idle connection back that nobody has used, in the state that it was in.
+    pub(crate) fn put_back(&self, server: ServerConnection) {
+        let Some(member) = &server.member else { return server.terminate() };
+        let (pools, token) = (Arc::clone(member.pools()), member.token());
+        let answer = pools.lock().put_back(token, Instant::now());
+        self.shelve(&pools, server, answer);
+    }
+
+    fn shelve(&self, pools: &SharedPools, server: ServerConnection, answer: CheckIn) {
+        let CheckIn { fate, effects } = answer;
+        server.stream.change_reader();
+        match (fate, server.member.as_ref().map(PoolMember::token)) {
+            (CheckedIn::Idle, Some(token)) => self.shelf.put(token, server),
+            (CheckedIn::GivenTo(grant), Some(token)) => {
+                self.shelf.put(token, server);
+                self.granted(pools, grant);
+            }
+            (CheckedIn::Close(reason), _) => close_forgotten(server, reason),
+            (CheckedIn::Idle | CheckedIn::GivenTo(_), None) => server.terminate(),
+        }
+        pools.deliver(effects);
+    }
+
+    /// Tells a client that its wait is over: one of this worker without the way through its mail.
+    fn granted(&self, pools: &SharedPools, grant: Grant) {
+        if grant.worker != self.number() {
+            pools.granted(grant);
+        } else {
+            self.wake_waiter(grant.client);
+        }
+    }
+
+    /// Wakes a client of this worker that waits for a connection.
+    pub(crate) fn wake_waiter(&self, client: u64) {
+        if !self.shelf.wake(client) {
+            self.slots.wake(client);
+        }
+    }
+}
+
+/// Closes a connection that the pools have forgotten.
+pub(crate) fn close_forgotten(mut server: ServerConnection, reason: CloseReason) {
+    tracing::debug!(server.name = %server.name, reason = reason.word(), "server connection of a pool is closed");
+    if let Some(member) = server.member.take() {
+        member.forgotten();
+    }
+    server.terminate();
+}
