@@ -72,6 +72,7 @@ class Pool:
             if is_kept and peer.name not in warm:
                 run(bench, peer)
                 warm.add(peer.name)
+            # Not before: in session mode the first clients each open one, until the defaults of the first login are known.
             before = peer.opened()
             found = run(bench, peer)
             opened = peer.opened() - before
