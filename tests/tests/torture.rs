@@ -51,12 +51,17 @@ fn in_transaction_mode_clients_can_tell_nothing() {
 #[ignore = "some minutes: make test-long"]
 fn with_one_server_connection_clients_wait_and_can_tell_nothing_more() {
     let table = through_trunkline(Pooling::Transaction { pool_size: 1 }, IMPATIENT);
-    assert_nothing_is_told(&table, &format!("{KNOWN_IN_TRANSACTION_MODE}\n* waits"));
+    // Whoever waits for the only connection gets it soon after its client has added rows, and before that asks.
+    let known = format!("{KNOWN_IN_TRANSACTION_MODE}\n{ASKED_TOO_LATE}\n* waits");
+    assert_nothing_is_told(&table, &known);
 }
 
 /// What docs/pooling.md says that a client can tell.
-const KNOWN_IN_TRANSACTION_MODE: &str =
-    "same-process-later\nsequence-serial\nsequence-identity\ndefault-of-database\ndefault-of-role";
+const KNOWN_IN_TRANSACTION_MODE: &str = "same-process-later\ndefault-of-database\ndefault-of-role";
+
+/// Questions for what a column's default took from a sequence, with another request between.
+const ASKED_TOO_LATE: &str = "sequence-serial\nsequence-identity\nnumbered-transaction\nnumbered-rolled-back\n\
+    numbered-extended\nnumbered-returning\nnumbered-with\nnumbered-function\nnumbered-prepared\nnumbered-both";
 
 #[test]
 fn what_leaks_through_pgbouncer_is_found() {

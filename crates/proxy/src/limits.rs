@@ -33,6 +33,23 @@ pub const DEPARTED_REST: Duration = Duration::from_secs(1);
 /// How long a session in transaction mode prefers the server that it was on last: another has to show as much.
 pub const POOL_STAY: Duration = Duration::from_secs(1);
 
+/// How long a session in transaction mode that has added rows keeps its connection at least, and how often it looks whether
+/// others wait: its client may ask `currval` or `lastval` next, as drivers do at once.
+pub const SEQUENCE_STAY_MIN: Duration = Duration::from_millis(20);
+
+/// The same at most, while nobody waits.
+pub const SEQUENCE_STAY_MAX: Duration = Duration::from_secs(1);
+
+/// Transactions that have added rows after which a session keeps its connection, before it is known that clients of its user
+/// and database ask for what sequences have given.
+pub const SEQUENCE_STAYS_UNASKED_MAX: u8 = 16;
+
+/// Bytes of a client's next request that are looked at for that question.
+pub const SEQUENCE_QUESTION_BYTES: usize = 1024;
+
+/// Pairs of user and database for which it is remembered that their clients ask. Each further one learns it for each session.
+pub const SEQUENCE_ASKERS_MAX: usize = 65_536;
+
 /// How often a client in the queue of a pool looks whether it is its turn, also if nobody tells it.
 pub const POOL_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 

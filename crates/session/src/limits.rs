@@ -72,6 +72,9 @@ pub const EXECUTE_LOOKUPS_MAX: usize = 64;
 /// Longest series of extended messages, in bytes, that is held until its Sync to see whether it is only a ROLLBACK.
 pub const ROLLBACK_SERIES_MAX: usize = 1024;
 
+/// Longest Bind, in bytes, that is held until the next message has arrived, to see whether that describes its portal.
+pub const BIND_HELD_BYTES_MAX: usize = 4096;
+
 /// Statements that the proxy describes at one idle point.
 pub const QUESTIONS_MAX: usize = 256;
 

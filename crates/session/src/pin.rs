@@ -67,8 +67,17 @@ impl PinReason {
     /// other sessions, but not the session from going on elsewhere.
     pub(crate) const SEQUENCE: Self = Self::SideEffects("nextval");
 
+    /// A session in transaction mode keeps its connection for a moment after it has added rows: it may ask `currval` or
+    /// `lastval` next.
+    pub const INSERT: Self = Self::SideEffects("INSERT");
+
     /// Statements that leave nothing in a session, unless an event trigger runs a function.
     pub(crate) const DROPS: [&str; 4] = ["DROP TABLE", "DROP VIEW", "DROP SEQUENCE", "DROP INDEX"];
+
+    /// Whether it asked for what sequences have given on its connection.
+    pub(crate) fn asks_for_sequences(self) -> bool {
+        matches!(self, Self::SideEffects("currval" | "lastval"))
+    }
 
     /// Whether it may have created a custom setting that the proxy does not know of: such a setting exists until its
     /// connection ends.

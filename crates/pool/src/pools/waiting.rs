@@ -22,6 +22,12 @@ enum JoinedQueues {
 }
 
 impl Pools {
+    /// Whether a client waits for a connection, of whatever pool.
+    #[must_use]
+    pub fn has_waiters(&self) -> bool {
+        self.clients.waiting > 0
+    }
+
     /// Takes what a wait has brought, if it has ended.
     pub fn take(&mut self, ticket: Ticket, now: Instant) -> WaitState {
         if self.clients.get(ticket).is_some_and(|client| client.is_waiting()) {

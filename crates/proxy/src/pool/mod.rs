@@ -9,8 +9,10 @@
 //! - [`member`]: a connection's place in its pool.
 //! - [`shelf`]: the idle connections of one worker.
 //! - [`start`]: what the pools answer to a client that asks.
+//! - [`askers`]: whose clients ask for what sequences have given.
 //! - [`mail`]: what workers tell each other.
 
+mod askers;
 pub(crate) mod connection;
 pub(crate) mod mail;
 pub(crate) mod member;
@@ -28,6 +30,7 @@ use trunkline_topology::{ServerId, Snapshot};
 
 use crate::limits::POOL_VOUCHES;
 
+use self::askers::SequenceAskers;
 use self::mail::{PoolMail, PoolMailbox};
 
 /// The pools of the process, and the way to each worker.
@@ -37,6 +40,7 @@ pub(crate) struct SharedPools {
     mailboxes: Vec<PoolMailbox>,
     /// When a server last let in a client of this key itself, which had means to prove who it is, or none.
     vouched: DashMap<(PoolId, Means), Instant>,
+    sequence_askers: SequenceAskers,
 }
 
 /// Whether a client that the proxy has let in has something to log in with.
@@ -49,7 +53,12 @@ pub(crate) enum Means {
 impl SharedPools {
     /// No pools yet. Each worker has one of the mailboxes, in order.
     pub(crate) fn new(settings: PoolSettings, mailboxes: Vec<PoolMailbox>) -> Arc<Self> {
-        Arc::new(SharedPools { pools: Mutex::new(Pools::new(settings)), mailboxes, vouched: DashMap::new() })
+        Arc::new(SharedPools {
+            pools: Mutex::new(Pools::new(settings)),
+            mailboxes,
+            vouched: DashMap::new(),
+            sequence_askers: SequenceAskers::default(),
+        })
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Pools> {

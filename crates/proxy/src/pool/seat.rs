@@ -17,6 +17,8 @@ pub(crate) struct PoolSeat {
     pools: Arc<SharedPools>,
     id: PoolId,
     mode: PoolMode,
+    /// A hash of user and database.
+    names: u64,
 }
 
 impl PoolSeat {
@@ -41,7 +43,9 @@ impl PoolSeat {
         };
         let key = PoolKey::new(database, user, bound, hasher.finish(), &rest);
         let id = pools.lock().join(&key)?;
-        Ok(PoolSeat { pools: Arc::clone(pools), id, mode })
+        let mut names = DefaultHasher::new();
+        [user, database].hash(&mut names);
+        Ok(PoolSeat { pools: Arc::clone(pools), id, mode, names: names.finish() })
     }
 
     /// A server has let a client of this seat in itself.
@@ -66,6 +70,16 @@ impl PoolSeat {
         for means in [Means::Some, Means::None] {
             self.pools.vouched.remove(&(self.id, means));
         }
+    }
+
+    /// A client of this user and database has asked for what sequences have given.
+    pub(crate) fn note_sequence_question(&self) {
+        self.pools.sequence_askers.note(self.names);
+    }
+
+    /// Whether one has.
+    pub(crate) fn asks_for_sequences(&self) -> bool {
+        self.pools.sequence_askers.has(self.names)
     }
 
     pub(crate) fn pools(&self) -> &Arc<SharedPools> {

@@ -374,6 +374,7 @@ impl Relay {
         }
         self.slot.set_place(None);
         self.context.cancel.set_server(None);
+        self.context.sequences.end();
         self.context.exported = None;
         self.to_server.drop_pending();
         self.watch.attached();

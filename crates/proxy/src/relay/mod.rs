@@ -30,6 +30,7 @@ mod record;
 mod repeat;
 #[cfg(test)]
 mod simulation;
+mod staying;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -51,6 +52,7 @@ use trunkline_topology::ServerId;
 use self::attach::{Attachment, MoveReason, count_arrival};
 use self::buffer::RelayBuffer;
 pub(crate) use self::end::{Ending, close};
+use self::staying::SequenceStay;
 use self::watch::Pause;
 use crate::admission::SessionPermit;
 use crate::cancel::CancelHandle;
@@ -126,6 +128,8 @@ struct SessionContext {
     awaits_look: bool,
     /// The client knows that its request waits for a server connection.
     is_told_to_wait: bool,
+    /// Whether it keeps its connection for a question about sequences.
+    sequences: SequenceStay,
     /// The defaults of its first login.
     own: SessionDefaults,
     /// The server that the session was on, while it has none.
@@ -202,6 +206,7 @@ impl Relay {
             stays_on: None,
             awaits_look: false,
             is_told_to_wait: false,
+            sequences: SequenceStay::default(),
             own,
             left: None,
             moving: None,
@@ -275,6 +280,12 @@ impl Relay {
 
     /// Runs the pumps that have something to do, again while one makes work for the other.
     fn relay(&mut self, cx: &mut Context<'_>) -> Next {
+        if self.context.sequences.is_kept()
+            && self.client.may_read()
+            && let Some(next) = self.lets_others_first(cx)
+        {
+            return next;
+        }
         // Read from a primary first: if it has closed the connection, it must not get another request, which could
         // not be sent again.
         if self.session.server_role() == ServerRole::Primary

@@ -160,8 +160,11 @@ impl Relay {
     /// Gives the connection back, if the session is idle and nothing pins it.
     #[inline]
     pub(super) fn give_back_at_rest(&mut self) {
-        if self.seat_in_transaction_mode().is_none() || !self.is_idle() || !self.can_leave() {
+        if self.seat_in_transaction_mode().is_none() || !self.is_idle() {
             return;
+        }
+        if !self.can_leave() {
+            return self.heed_sequence_question();
         }
         self.give_back_if_free();
     }
@@ -184,6 +187,9 @@ impl Relay {
             Err(_spoiled) if self.session.has_spoiled_connection() => None,
             Err(_pinned) => return,
         };
+        if self.stays_for_sequences() {
+            return;
+        }
         let parting = self.context.cancel.part();
         if parting == Parting::Later {
             return self.slot.due_by(Instant::now() + TICK);

@@ -12,6 +12,7 @@ use super::parameters::LoginParameters;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Residue {
     pub(crate) sequences: SequenceUse,
+    pub(crate) inserts: InsertUse,
     pub(crate) unnamed: ForeignUnnamed,
     pub(crate) own: OwnLeft,
     /// See [`super::connection::ConnectionState`].
@@ -21,6 +22,15 @@ pub(crate) struct Residue {
 /// Whether the session may have used sequences on its connection, so that `currval` and `lastval` would tell of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum SequenceUse {
+    #[default]
+    None,
+    Possible,
+}
+
+/// Whether a statement of the session has added rows on its connection, whose client may ask `currval` or `lastval` next for
+/// what a column's default took from a sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum InsertUse {
     #[default]
     None,
     Possible,

@@ -148,6 +148,9 @@ impl Session {
         if let (Some(followed), b"DISCARD ALL\0" | b"DEALLOCATE ALL\0") = (&mut self.carried.followed, body) {
             followed.prepared.deallocate_all();
         }
+        if self.conversation.outstanding.front().is_some_and(|front| !front.class.is_repeatable()) {
+            self.may_have_inserted(body);
+        }
         self.follow_completed(body);
         self.executed(Outcome::Tag, length, now, out)
     }

@@ -130,7 +130,7 @@ impl Session {
             }
             let has_foreign = self.residue.unnamed == ForeignUnnamed::Present;
             if (self.may_need_more() || has_foreign)
-                && let Some(first) = self.comes_first(tag, body, sent)
+                && let Some(first) = self.comes_first(tag, body, &chunk[*at..], sent)
             {
                 (*at, self.client.scanner) = before;
                 return Ok(first);

@@ -11,7 +11,7 @@ use crate::carried::connection::{ConnectionState, OwnLeft, Taint, UnnamedLeft};
 use crate::carried::diff::{SessionState, drops_unnamed, reading};
 use crate::carried::mark::OwnMark;
 use crate::carried::prepared::{UnnamedKept, UnnamedThere};
-use crate::carried::residue::{ForeignUnnamed, Residue, SequenceUse};
+use crate::carried::residue::{ForeignUnnamed, InsertUse, Residue, SequenceUse};
 use crate::conversation::state::{ClientEnd, CopyState, Farewell, Mode, Pipeline, Tail};
 use crate::pin::PinReason;
 use crate::settings::{ServerName, ServerRole};
@@ -217,6 +217,7 @@ impl Session {
                 UnnamedLeft::Of(_) | UnnamedLeft::OfAnyone if !is_own => ForeignUnnamed::Present,
                 UnnamedLeft::Of(_) | UnnamedLeft::OfAnyone | UnnamedLeft::None => ForeignUnnamed::None,
             },
+            inserts: InsertUse::None,
             own: OwnLeft::Nothing,
             has_login_timeout: from.has_login_timeout,
         };

@@ -6,15 +6,50 @@ use trunkline_codec::write;
 use super::Session;
 use crate::carried::connection::OwnLeft;
 use crate::carried::prepared::Step;
-use crate::carried::residue::{ForeignUnnamed, SequenceUse};
+use crate::carried::residue::{ForeignUnnamed, InsertUse, SequenceUse};
 use crate::conversation::own::batch::Batch;
 use crate::conversation::own::{Guard, Purpose};
 use crate::conversation::state::{CopyState, Mode, Pipeline};
 use crate::names::{Name, OWN_STATEMENT, bind_of, describe_of};
+use crate::pin::PinReason;
 use crate::settings::ServerRole;
+use crate::sql::suspicious_names::names_sequence_value;
 use crate::step::ClientThen;
 
+/// First words of the tags of statements that may add rows.
+const ADDING: [&[u8]; 5] = [b"INSERT", b"COPY", b"MERGE", b"SELECT", b"CALL"];
+
 impl Session {
+    /// A statement is complete that does more than read.
+    #[cold]
+    pub(crate) fn may_have_inserted(&mut self, tag: &[u8]) {
+        if self.conversation.role == ServerRole::Primary && ADDING.iter().any(|word| tag.starts_with(word)) {
+            self.residue.inserts = InsertUse::Possible;
+        }
+    }
+
+    /// Whether the session has added rows on its primary since it took the connection or since this was asked last: its client
+    /// may ask `currval` or `lastval` next, which only this connection can answer.
+    #[inline]
+    pub fn take_insert(&mut self) -> bool {
+        std::mem::take(&mut self.residue.inserts) == InsertUse::Possible
+    }
+
+    /// Whether the client has asked `currval` or `lastval` on this connection, which it then keeps.
+    #[must_use]
+    pub fn has_asked_for_sequences(&self) -> bool {
+        let pins = self.carried.followed.as_ref().map(|followed| &followed.pins);
+        pins.is_some_and(|pins| pins.iter().any(PinReason::asks_for_sequences))
+    }
+
+    /// Whether `next`, what the client sends next or the first part of it, may ask `currval` or `lastval`: it names them, or
+    /// the session has a prepared statement that does.
+    #[must_use]
+    pub fn may_ask_for_sequences(&self, next: &[u8]) -> bool {
+        let prepared = self.carried.followed.as_ref().map(|followed| &followed.prepared);
+        names_sequence_value(next) || prepared.is_some_and(|prepared| prepared.may_ask_for_sequences())
+    }
+
     /// A request is sent that may do more than read: it may use a sequence.
     #[inline]
     pub(crate) fn may_use_sequences(&mut self) {

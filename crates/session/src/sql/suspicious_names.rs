@@ -275,6 +275,15 @@ fn names_export(sql: &[u8]) -> bool {
     sql.windows(EXPORT_SNAPSHOT.len()).any(|window| window.eq_ignore_ascii_case(EXPORT_SNAPSHOT))
 }
 
+/// The functions that tell what sequences have given on their connection.
+const SEQUENCE_VALUES: [&[u8]; 2] = [b"currval", b"lastval"];
+
+/// Whether these bytes name one of them.
+pub(crate) fn names_sequence_value(bytes: &[u8]) -> bool {
+    // Both names are of this length.
+    bytes.windows(7).any(|window| SEQUENCE_VALUES.iter().any(|name| window.eq_ignore_ascii_case(name)))
+}
+
 /// Whether the SQL has a word by itself, in upper or lower case.
 pub(crate) fn has_word(sql: &[u8], word: &[u8]) -> bool {
     let is_free = |b: Option<&u8>| !b.is_some_and(|b| is_in_word(*b));

@@ -72,6 +72,48 @@ fn sent(mut rest: &[u8]) -> Vec<String> {
 }
 
 #[test]
+fn a_session_that_has_added_rows_on_a_primary_says_so_once() {
+    let cases = [
+        ("insert into t values (1)", "INSERT 0 1"),
+        ("insert into t select 1 where false", "INSERT 0 0"),
+        ("with x as (insert into t values (1) returning 1) select * from x", "SELECT 1"),
+        ("merge into t using s on true when not matched then insert values (1)", "MERGE 1"),
+    ];
+    for (sql, tag) in cases {
+        for is_extended in [false, true] {
+            let mut talk = Talk::on_primary();
+            if is_extended {
+                talk.client(&[parse("", sql), bind(""), execute(), sync()]);
+                talk.server(&[m('1'), m('2'), complete(tag), ready('I')]);
+            } else {
+                talk.ran(sql, &[tag]);
+            }
+            assert!(talk.session.take_insert() && !talk.session.take_insert(), "{sql}");
+            let mut standby = Talk::new();
+            assert!(!standby.ran(sql, &[tag]).session.take_insert(), "{sql}: no standby has done it");
+        }
+    }
+    for (sql, tag) in [("select 1", "SELECT 1"), ("update t set a = 1", "UPDATE 1"), ("begin", "BEGIN")] {
+        assert!(!Talk::on_primary().ran(sql, &[tag]).session.take_insert(), "{sql}");
+    }
+}
+
+#[test]
+fn a_question_for_what_sequences_gave_is_known_before_it_is_asked() {
+    let mut talk = Talk::on_primary();
+    for asks in [query("SELECT LastVal()"), parse("", "select currval('s')")] {
+        assert!(talk.session.may_ask_for_sequences(&asks));
+    }
+    assert!(!talk.session.may_ask_for_sequences(&query("select last_value from s")));
+    assert!(!talk.session.may_ask_for_sequences(&bind("s")));
+    talk.client(&[parse("s", "select lastval()"), sync()]).server(&[m('1'), ready('I')]);
+    assert!(talk.session.may_ask_for_sequences(&bind("s")), "a statement does");
+    assert!(!talk.session.has_asked_for_sequences());
+    talk.client(&[bind("s"), execute(), sync()]);
+    assert!(talk.session.has_asked_for_sequences());
+}
+
+#[test]
 fn a_plain_session_needs_nothing_and_leaves_nothing() {
     let (mut one, mut other) = (Talk::new(), Talk::new());
     one.ran("select 1", &["SELECT 1"]);

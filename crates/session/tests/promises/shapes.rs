@@ -252,8 +252,8 @@ fn the_unnamed_statement_is_asked_for_when_it_is_wanted_again() {
     let mut talk = Talk::new();
     talk.client(&series).server(&[m('1'), m('2'), complete("SELECT 1"), ready('I')]);
     assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
-    talk.taken().client(&again);
-    assert_eq!(talk.session.prepared_statements().count(), 0, "the server says that there is none");
+    // Nobody has told its client anything of it.
+    talk.taken().needs(&again, &[parse("", "select $1 a"), describe(""), flush()]);
 
     let mut talk = Talk::new();
     talk.client(&series).server(&[m('1'), m('2'), complete("SELECT 1"), ready('I')]);

@@ -34,7 +34,7 @@ impl Flight {
         let is_allowed = match self.look {
             Look::Any => false,
             Look::Unnamed => match &messages[..] {
-                [(b'E', error), (b'Z', b"I")] => error.windows(6).any(|it| it == b"C26000"),
+                [(b'E', error), (b'Z', b"I")] => error.windows(7).any(|it| it == b"C0A000\0"),
                 _other => false,
             },
             Look::Last => matches!(&messages[..], [(b'T', _), (b'D', b""), (b'C', _), (b'Z', b"I")]),

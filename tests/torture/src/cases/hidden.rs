@@ -1,9 +1,11 @@
 //! State of a session that no setting shows: sequences, random numbers, libraries, large objects' handles.
 
+use crate::flight::{parse, run_prepared, sync};
 use crate::scenario::{Act, Need, Player, Scenario};
 
 pub(crate) fn cases() -> Vec<Scenario> {
     let mut cases = sequences();
+    cases.extend(columns_of_sequences());
     cases.extend(sequences_ended());
     cases.extend(random());
     cases.extend(others());
@@ -64,6 +66,59 @@ fn sequences() -> Vec<Scenario> {
             .hides("D(600)")
             .ax("SELECT currval(pg_get_serial_sequence('torture.identified', 'id'))")
             .shows("D(600)"),
+    ]
+}
+
+/// A column's default uses a sequence, and its client asks at once what it gave.
+fn columns_of_sequences() -> Vec<Scenario> {
+    let insert = "INSERT INTO torture.numbered (x) VALUES (1)";
+    let numbered = |key: &str, about: &str| {
+        Scenario::new(format!("numbered-{key}"), about)
+            .setup("DROP TABLE IF EXISTS torture.numbered; CREATE TABLE torture.numbered (id serial, x int)")
+            .setup("SELECT setval('torture.numbered_id_seq', 500)")
+    };
+    let asked = |scenario: Scenario| {
+        let scenario = scenario.b("SELECT lastval()").hides("D(501)");
+        scenario.a("SELECT lastval()").shows("D(501)")
+    };
+    vec![
+        asked(numbered("transaction", "added in a transaction").a(format!("BEGIN; {insert}; COMMIT"))),
+        asked(
+            numbered("rolled-back", "added in a transaction that rolls back")
+                .a(format!("BEGIN; {insert}; ROLLBACK")),
+        ),
+        asked(numbered("extended", "by the extended protocol").ax(insert)),
+        asked(
+            numbered("returning", "RETURNING has told it")
+                .a(format!("{insert} RETURNING id"))
+                .shows("D(501)"),
+        ),
+        asked(
+            numbered("with", "by WITH in a SELECT")
+                .a(format!("WITH x AS ({insert} RETURNING 1) SELECT 1 FROM x")),
+        ),
+        asked(
+            numbered("function", "by a function")
+                .setup(format!(
+                    "CREATE OR REPLACE FUNCTION torture.number() RETURNS void LANGUAGE sql AS '{insert}'"
+                ))
+                .a("SELECT torture.number()"),
+        ),
+        numbered("prepared", "statements with names ask")
+            .flight(Player::A, &[parse("insert", insert), sync()])
+            .flight(Player::A, &[parse("ask", "SELECT currval('torture.numbered_id_seq')"), sync()])
+            .bx("SELECT 'between'")
+            .flight(Player::A, &[run_prepared("insert", &[]), sync()])
+            .bx("SELECT 'between'")
+            .flight(Player::A, &[run_prepared("ask", &[]), sync()])
+            .shows("D(501)"),
+        numbered("both", "two clients turn by turn")
+            .a(insert)
+            .b(insert)
+            .a("SELECT lastval()")
+            .shows("D(501)")
+            .b("SELECT lastval()")
+            .shows("D(502)"),
     ]
 }
 

@@ -18,6 +18,7 @@ mod settings;
 mod startup;
 mod temporary;
 mod transactions;
+mod unnamed;
 mod vanishing;
 mod ways;
 
@@ -36,6 +37,7 @@ pub fn all() -> Vec<Scenario> {
         identity::cases(),
         prepared::cases(),
         prepared_sql::cases(),
+        unnamed::cases(),
         plans::cases(),
         pipelines::cases(),
         copying::cases(),

@@ -3,6 +3,7 @@
 //!
 //! - `answered`: what the server has confirmed; `portals`: the statements of portals.
 //! - [`presence`]: which of them the present server has, and which a message needs.
+//! - `unnamed`: the one without a name, where the server does not have it.
 //! - [`read_again`]: their effects, after functions that they call have changed.
 //! - `sets`: all of them, and those that the present server has, as values.
 //! - `saved`: one statement as it is kept; `statement_effects`: the effects of running it.
@@ -19,6 +20,7 @@ mod saved;
 mod sets;
 mod statement_effects;
 pub(crate) mod texts;
+mod unnamed;
 use std::cell::OnceCell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -34,10 +36,12 @@ use self::sets::Sets;
 pub(crate) use self::sets::{UnnamedKept, UnnamedThere};
 pub(crate) use self::statement_effects::{LastingEffects, StatementEffects};
 use self::texts::{TextId, TextUse, Texts};
+pub(crate) use self::unnamed::ColumnsAsked;
 use crate::carried::search_path::SearchPath;
 use crate::carried::shape::Shape;
 use crate::limits::PREPARED_BYTES_MAX;
 use crate::names::{Name, close_of, compared, may_break};
+use crate::pin::PinReason;
 use crate::pins::Pins;
 
 /// A Parse or Close that the server has not answered.
@@ -244,6 +248,15 @@ impl Prepared {
     /// Whether a statement does more than read.
     pub(crate) fn has_odd(&self) -> bool {
         self.odd > 0
+    }
+
+    /// Whether running one of the statements asks for what sequences have given.
+    pub(crate) fn may_ask_for_sequences(&self) -> bool {
+        let asks = |saved: &SavedStatement| {
+            let lasting = saved.effects.lasting.as_deref();
+            lasting.is_some_and(|lasting| lasting.pins.iter().any(PinReason::asks_for_sequences))
+        };
+        self.has_odd() && self.named.values().chain(&self.unnamed).any(asks)
     }
 
     /// Adds reasons to the newest Parse in flight; they pin when its statement is run.

@@ -30,9 +30,9 @@ pub(super) struct Notes {
     unnamed_portal: Option<Name>,
     unnamed: UnnamedUse,
     /// The unnamed statement was bound since it was prepared.
-    is_unnamed_used: bool,
+    pub(super) is_unnamed_used: bool,
     /// It or some portal was described since: the client may know its columns.
-    is_unnamed_told: bool,
+    pub(super) is_unnamed_told: bool,
     /// The server has refused to describe the unnamed statement.
     is_unnamed_refused: bool,
     /// Named statements that are described after their next use.
@@ -271,22 +271,7 @@ impl Prepared {
         }
     }
 
-    /// Whether the client has the unnamed statement and cannot know anything of it yet.
-    pub(super) fn is_unnamed_new(&self) -> bool {
-        self.unnamed.is_some() && !self.notes.is_unnamed_used
-    }
-
-    /// Whether a Parse of the unnamed statement is in flight.
-    pub(crate) fn is_unnamed_pending(&self) -> bool {
-        self.is_pending(b"")
-    }
-
-    /// Whether no answer can have told the client the columns of the unnamed statement.
-    pub(super) fn is_unnamed_untold(&self) -> bool {
-        !self.notes.is_unnamed_used || !self.notes.is_unnamed_told
-    }
-
-    fn is_pending(&self, statement: &[u8]) -> bool {
+    pub(super) fn is_pending(&self, statement: &[u8]) -> bool {
         let is_it =
             |pending: &Pending| matches!(pending, Pending::Parse { name, .. } if **name == *statement);
         self.pending.iter().any(is_it)

@@ -2,6 +2,7 @@
 
 use trunkline_codec::frontend::{Bind, Describe, FrontendTag, Target};
 
+use super::unnamed::ColumnsAsked;
 use super::{Pending, Prepared, SavedStatement, StatementOrigin};
 use crate::carried::shape::Shape;
 use crate::limits::REFERENCES_MAX;
@@ -65,24 +66,11 @@ pub(crate) enum Step {
 impl Prepared {
     /// Another server was taken: it has none of the statements.
     pub(crate) fn server_taken(&mut self) {
-        let is_new = self.is_unnamed_new();
-        self.unnamed_lost(is_new);
+        self.unnamed_lost();
         self.notes.server_taken();
         self.sets.moved();
         self.named.values_mut().for_each(|saved| saved.presence = Presence::Absent);
         self.count_absent();
-    }
-
-    /// The server that is taken does not have the unnamed statement: it is forgotten where its client may know more of it
-    /// than is known here; `is_new` tells that it does not.
-    pub(super) fn unnamed_lost(&mut self, is_new: bool) {
-        if let Some(saved) = self.unnamed.take_if(|saved| !saved.shape.is_known() && !is_new) {
-            self.forget(saved);
-        }
-        if let Some(saved) = &mut self.unnamed {
-            saved.presence = Presence::Absent;
-            saved.is_used &= !is_new;
-        }
     }
 
     /// A server was taken, and it is known which statements it has.
@@ -103,7 +91,7 @@ impl Prepared {
     /// The steps that the server needs before this message of the client; none for most. Of a long message `body` is
     /// the first part; statements that only later parts name are not found.
     #[cold]
-    pub(crate) fn steps_before(&mut self, tag: FrontendTag, body: &[u8]) -> Vec<Step> {
+    pub(crate) fn steps_before(&mut self, tag: FrontendTag, body: &[u8], asked: ColumnsAsked) -> Vec<Step> {
         let mut found = self.named_in(tag, body);
         if tag == FrontendTag::Describe
             && let Some(steps) = self.steps_to_describe(body)
@@ -114,7 +102,7 @@ impl Prepared {
         self.resolve_references(&mut found);
         // After an error the server skips everything.
         for name in found.executed {
-            self.make(&name, &mut steps);
+            self.make(&name, &mut steps, asked);
             if steps.last() == Some(&Step::Fail) {
                 return steps;
             }
@@ -331,7 +319,7 @@ impl Prepared {
 
     /// The presence of a statement once everything sent is answered. A Parse of a name that is taken will be refused,
     /// also where a stand-in has taken it.
-    fn presence(&self, name: &[u8]) -> Option<Presence> {
+    pub(super) fn presence(&self, name: &[u8]) -> Option<Presence> {
         let mut presence = self.get(name).map(|saved| saved.presence);
         for pending in &self.pending {
             match pending {
@@ -356,8 +344,9 @@ impl Prepared {
         self.absent += usize::from(presence != Presence::Present);
     }
 
-    fn make(&self, name: &Name, steps: &mut Vec<Step>) {
-        let is_unsure = self.get(name).is_some_and(SavedStatement::is_unsure);
+    fn make(&self, name: &Name, steps: &mut Vec<Step>, asked: ColumnsAsked) {
+        let is_asked = asked == ColumnsAsked::Now && name.is_empty();
+        let is_unsure = self.get(name).is_some_and(SavedStatement::is_unsure) && !is_asked;
         let is_tried =
             steps.iter().any(|step| matches!(step, Step::StandIn { name: tried, .. } if tried == name));
         match self.presence(name) {
@@ -390,7 +379,8 @@ impl Prepared {
             }),
             StatementOrigin::Unsaved => return,
         }
-        steps.push(if saved.is_new() { Step::Learn(name.clone()) } else { Step::Check(name.clone()) });
+        let is_learned = saved.is_new() || (name.is_empty() && saved.is_unsure());
+        steps.push(if is_learned { Step::Learn(name.clone()) } else { Step::Check(name.clone()) });
     }
 
     /// A stand-in has taken its name on the server.

@@ -139,8 +139,7 @@ impl Prepared {
         if is_own_there {
             self.put(b"", Presence::Present);
         } else if !is_unnamed_kept {
-            let is_untold = self.is_unnamed_untold();
-            self.unnamed_lost(is_untold);
+            self.unnamed_lost();
         }
         self.count_absent();
     }

@@ -7,19 +7,25 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use trunkline_codec::backend::TransactionStatus;
-use trunkline_codec::frontend::{FrontendTag, Target};
+use trunkline_codec::frontend::{Bind, FrontendTag, Target};
+use trunkline_codec::scan::Piece;
 use trunkline_codec::write;
 
+use crate::carried::prepared::ColumnsAsked;
 use crate::carried::shape::Shape;
 use crate::conversation::outstanding::Entry;
 use crate::conversation::own::batch::{Batch, RELEASE, SAVEPOINT};
 use crate::conversation::own::{Guard, OwnRequest, OwnRequests, Purpose};
 use crate::conversation::state::{ClientEnd, CopyState, Farewell, Flow, Joined, Mode, Pipeline, Tail};
+use crate::limits::BIND_HELD_BYTES_MAX;
 use crate::names::{Name, describe_of};
 use crate::pin::PinReason;
 use crate::session::Session;
 use crate::sql::Class;
 use crate::step::ClientThen;
+
+/// A message has not arrived yet.
+struct NotArrived;
 
 impl Session {
     /// Whether [`Self::questions`] has something to ask.
@@ -176,9 +182,15 @@ impl Session {
             && prepared.is_some_and(|prepared| prepared.needs_all_answers(body))
     }
 
-    /// What comes before this message of the client, which is passed in again then.
+    /// What comes before this message of the client, which is passed in again then. `behind` is what has arrived after it.
     #[cold]
-    pub(crate) fn comes_first(&mut self, tag: FrontendTag, body: &[u8], sent: u64) -> Option<ClientThen> {
+    pub(crate) fn comes_first(
+        &mut self,
+        tag: FrontendTag,
+        body: &[u8],
+        behind: &[u8],
+        sent: u64,
+    ) -> Option<ClientThen> {
         if self.must_wait_for_answers(tag, body) {
             self.client.flow = Flow::Waiting;
             return Some(ClientThen::Pause);
@@ -186,11 +198,43 @@ impl Session {
         if let Some(first) = self.closes_foreign_unnamed(tag, body, sent) {
             return Some(first);
         }
-        self.before(tag, body, sent).map(ClientThen::Ask)
+        let Ok(asked) = self.asks_for_columns(tag, body, behind) else { return Some(ClientThen::ReadOn) };
+        self.before(tag, body, asked, sent).map(ClientThen::Ask)
+    }
+
+    /// Whether a Describe of its portal comes right behind a Bind, where that matters. Neither a Bind has an answer nor a
+    /// Describe before a Flush or Sync, so that a client that sends them waits for nothing between them.
+    ///
+    /// # Errors
+    /// The next message has not arrived.
+    fn asks_for_columns(
+        &self,
+        tag: FrontendTag,
+        body: &[u8],
+        behind: &[u8],
+    ) -> Result<ColumnsAsked, NotArrived> {
+        let prepared = self.carried.followed.as_ref().map(|followed| &followed.prepared);
+        let bind = if tag == FrontendTag::Bind { Bind::parse(body).ok() } else { None };
+        let (Some(prepared), Some(bind)) = (prepared, bind) else { return Ok(ColumnsAsked::No) };
+        if !prepared.depends_on_describe(&bind) {
+            return Ok(ColumnsAsked::No);
+        }
+        let next = self.client.scanner.clone().next(behind, &mut 0);
+        let is_describe = match next {
+            Ok(None) if body.len() + behind.len() <= BIND_HELD_BYTES_MAX => return Err(NotArrived),
+            Ok(Some(Piece::Message { tag, body })) => {
+                FrontendTag::from_byte(tag) == FrontendTag::Describe
+                    && describe_of(body).is_some_and(|describe| {
+                        describe.kind == Target::Portal && describe.name == bind.portal
+                    })
+            }
+            Ok(Some(Piece::Start { .. } | Piece::More { .. }) | None) | Err(_) => false,
+        };
+        Ok(if is_describe { ColumnsAsked::Now } else { ColumnsAsked::No })
     }
 
     /// What is sent to the server before this message of the client, which is passed in again once that is answered.
-    fn before(&mut self, tag: FrontendTag, body: &[u8], sent: u64) -> Option<Bytes> {
+    fn before(&mut self, tag: FrontendTag, body: &[u8], asked: ColumnsAsked, sent: u64) -> Option<Bytes> {
         if self.mode != Mode::Tracked
             || self.conversation.copy != CopyState::None
             || self.conversation.pipeline == Pipeline::Skipping
@@ -233,7 +277,7 @@ impl Session {
         if !batch.expected.is_empty() {
             return Some(self.send_batch(Purpose::Ahead, Guard::None, batch, sent));
         }
-        let steps = prepared.steps_before(tag, body);
+        let steps = prepared.steps_before(tag, body, asked);
         prepared.message_sent();
         if steps.is_empty() {
             return None;

@@ -1,5 +1,7 @@
 //! Prepared statements of sessions that take turns.
 
+use trunkline_session::{ClientThen, LossPlan};
+
 use super::*;
 
 fn run(name: &str) -> [Vec<u8>; 3] {
@@ -173,16 +175,69 @@ fn an_unnamed_statement_of_another_session_is_not_found() {
     other.client(&run("")).server(&ran());
 }
 
-#[test]
-fn an_unnamed_statement_whose_portal_was_described_is_gone_on_another_connection() {
+/// A session that has described a portal of its unnamed statement, and is on a connection that does not have it.
+fn with_a_portal_described() -> Talk {
     let (mut one, mut other) = (Talk::new(), Talk::new());
-    let portal = message(b'D', b"P\0");
-    one.client(&[parse("", "select 1"), bind(""), portal, execute(), sync()]);
+    one.client(&[parse("", "select 1"), bind(""), describe_portal(), execute(), sync()]);
     one.server(&[m('1'), m('2'), returns(&["a"]), complete("SELECT 1"), ready('I')]);
     other.ran("select 1", &["SELECT 1"]);
     let left = other.checks_in();
     one.checks_out(&left);
-    one.client(&run("")).server(&[report('E', "ERROR", "26000"), ready('I')]);
+    one
+}
+
+/// What the proxy sends to have a series fail.
+fn fails() -> Vec<u8> {
+    message(b'E', b"trunkline: statement changed\0\0\0\0\0")
+}
+
+fn describe_portal() -> Vec<u8> {
+    message(b'D', b"P\0")
+}
+
+#[test]
+fn an_unnamed_statement_whose_portal_is_described_again_goes_along() {
+    let mut talk = with_a_portal_described();
+    let series = [bind(""), describe_portal(), execute(), sync()];
+    talk.needs(&series, &[parse("", "select 1"), describe(""), flush()]);
+    talk.swallows(&[m('1'), takes(&[]), returns(&["b"])]);
+    talk.client(&series).server(&[m('2'), returns(&["b"]), complete("SELECT 1"), ready('I')]);
+    // It is known now.
+    let again = with_a_portal_described().checks_in();
+    talk.checks_out(&again);
+    talk.needs(&run(""), &[parse("", "select 1"), describe(""), flush()]);
+    talk.swallows(&[m('1'), takes(&[]), returns(&["b"])]).client(&run("")).server(&ran());
+}
+
+#[test]
+fn a_bind_of_the_unnamed_statement_waits_for_the_message_behind_it_where_that_decides() {
+    let mut talk = with_a_portal_described();
+    let series = [bind(""), describe_portal(), execute(), sync()].concat();
+    for end in 0..bind("").len() + describe_portal().len() {
+        let step = talk.client_step(&series[..end]);
+        assert_eq!((step.forward, matches!(step.then, ClientThen::ReadOn)), (0, true), "{end}");
+    }
+    let made = [parse("", "select 1"), describe(""), flush()];
+    talk.needs(&[series], &made);
+}
+
+#[test]
+fn an_unnamed_statement_whose_portal_was_described_fails_where_it_is_not_again() {
+    for behind in [execute(), flush(), message(b'D', b"S\0"), message(b'D', b"Pp\0")] {
+        with_a_portal_described().needs(&[bind(""), behind, sync()], &[fails(), flush()]);
+    }
+}
+
+#[test]
+fn an_unnamed_statement_that_is_unsure_stays_so_on_every_connection() {
+    let mut talk = with_a_portal_described();
+    for _ in 0..2 {
+        let left = with_a_portal_described().checks_in();
+        talk.checks_out(&left);
+        assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+        talk.taken();
+    }
+    talk.needs(&run(""), &[fails(), flush()]);
 }
 
 #[test]
