@@ -61,16 +61,16 @@ impl Shelf {
 
     /// Takes the idle connections that have something to say: their servers have closed them, or told them what nobody has
     /// asked for.
-    pub(crate) fn take_loud(&self) -> Vec<Box<ServerConnection>> {
+    pub(crate) fn take_loud(&self) -> Vec<ServerConnection> {
         let mut idle = self.idle.borrow_mut();
         let loud: Vec<u32> =
             idle.iter().filter(|(_, server)| server.stream.has_news()).map(|(slot, _)| *slot).collect();
-        loud.iter().filter_map(|slot| idle.remove(slot)).collect()
+        loud.iter().filter_map(|slot| idle.remove(slot).map(|server| *server)).collect()
     }
 
     /// Takes all.
-    pub(crate) fn take_all(&self) -> Vec<Box<ServerConnection>> {
-        self.idle.borrow_mut().drain().map(|(_, server)| server).collect()
+    pub(crate) fn take_all(&self) -> Vec<ServerConnection> {
+        self.idle.borrow_mut().drain().map(|(_, server)| *server).collect()
     }
 
     /// A client that waits in a login or a search.
