@@ -18,7 +18,7 @@ executable_of() {
     grep "$of" "$logs/artifacts.json" | sed -nE 's/.*"test":true\},.*"executable":"([^"]+)".*/\1/p' | tail -n 1 | grep .
 }
 
-# suite NAME: becomes the suite. What a shell starts in the background ignores Ctrl-C; the suite must not.
+# suite NAME: becomes the suite.
 suite() {
     local executable tls='' threads
     executable=$(executable_of tests "$1") || { printf 'no executable of this suite was built\n'; exit 1; }
@@ -26,8 +26,7 @@ suite() {
     ! speaks_tls "$1" || tls=on
     # Where cargo starts it.
     cd tests || exit
-    TRUNKLINE_TEST_TLS=$tls exec env --default-signal=INT timeout --foreground -k 30 "$SUITE_SECONDS_MAX" \
-        "$executable" --test-threads "$threads"
+    TRUNKLINE_TEST_TLS=$tls exec timeout --foreground -k 30 "$SUITE_SECONDS_MAX" "$executable" --test-threads "$threads"
 }
 
 # report NAME STATUS SECONDS: prints what the suite has said, and what is not right with how it ended.
@@ -59,39 +58,62 @@ begin_suite() {
         name=${left[0]}
         left=("${left[@]:1}")
     fi
-    suite "$name" >"$logs/$name.txt" 2>&1 &
-    running[$!]=$name
-    lane_of[$!]=$1
-    begun[$!]=$SECONDS
+    # A process group of its own, which ends with the run.
+    set -m
+    {
+        (suite "$name") >"$logs/$name.txt" 2>&1 {ends}>&-
+        printf '%s %d\n' "$name" "$?" >&"$ends"
+    } &
+    set +m
+    running[$name]=$!
+    lane_of[$name]=$1
+    begun[$name]=$SECONDS
 }
 
-# await_suite: waits until one of `running` ends, and begins another in its place.
+# await_suite: waits until one of `running` ends, and begins another in its place. It is told by a pipe: `wait -n` misses
+# those that end while it is not called.
 await_suite() {
-    local pid=0 status name lane seconds
-    wait -n -p pid "${!running[@]}"
-    status=$?
-    name=${running[$pid]} lane=${lane_of[$pid]} seconds=$((SECONDS - begun[$pid]))
-    unset "running[$pid]"
-    begin_suite "$lane"
-    report "$name" "$status" "$seconds"
+    local name status
+    if ! read -r -t "$((SUITE_SECONDS_MAX + 60))" -u "$ends" name status; then
+        printf 'error: no word of the suites that run: %s\n' "${!running[*]}"
+        failed_suites+=("${!running[@]}")
+        end_suites
+        running=() left=()
+        return
+    fi
+    unset "running[$name]"
+    begin_suite "${lane_of[$name]}"
+    report "$name" "$status" "$((SECONDS - begun[$name]))"
 }
 
-# end_suites SIGNAL: ends what runs, and this shell as the signal would have.
+# end_suites: ends those that run.
 end_suites() {
+    local name
+    for name in "${!running[@]}"; do
+        kill -- "-${running[$name]}" 2>/dev/null
+    done
+}
+
+# interrupted SIGNAL: ends this shell as the signal would have.
+interrupted() {
     trap - INT TERM
-    [ "${#running[@]}" -eq 0 ] || { kill "${!running[@]}" && wait "${!running[@]}"; } 2>/dev/null
+    end_suites
     kill -s "$1" "$BASHPID"
 }
 
 # in_lanes COUNT NAME...: runs the suites, COUNT at one time, and prints what each has said when it has ended. Those that fail
 # are added to `failed_suites`.
 in_lanes() {
-    local lanes=$1 lane
+    local lanes=$1 lane ends
     local -A running=() lane_of=() begun=()
     local -a left=("${@:2}")
-    trap 'end_suites INT' INT
-    trap 'end_suites TERM' TERM
+    trap 'interrupted INT' INT
+    trap 'interrupted TERM' TERM
+    rm -f "$logs/ends"
+    mkfifo "$logs/ends"
+    exec {ends}<>"$logs/ends"
     for ((lane = 1; lane <= lanes; lane++)); do begin_suite "$lane"; done
     while [ "${#running[@]}" -gt 0 ]; do await_suite; done
+    exec {ends}>&-
     trap - INT TERM
 }

@@ -41,11 +41,14 @@ schedules() {
 }
 
 step "Rust" scripts/ci/tools.sh rust
-# What is missing is downloaded while others compile. One at a time: apt-get wants to be alone.
-beside "tools" scripts/ci/tools.sh all
+# A plain user is told at once what is missing; for root it is downloaded while others compile. Of what may install packages
+# one runs at a time: apt-get wants to be alone.
+tools=step
+[ "$(id -u)" -ne 0 ] || tools=beside
+"$tools" "tools" scripts/ci/tools.sh all
 step "format" cargo fmt --all --check
 step "clippy" cargo clippy --workspace --all-targets ${quiet:+$quiet} -- -D warnings
-joined "tools"
+[ "$tools" = step ] || joined "tools"
 beside "deployment files" deploy/check.sh --install
 step "clippy without the demo" cargo clippy -p trunkline --no-default-features --quiet -- -D warnings
 step "dependencies" scripts/ci/deny.sh
