@@ -159,3 +159,49 @@ fn tokio_postgres_queries_prepares_copies_and_cancels() {
         connection.await.unwrap().unwrap();
     });
 }
+
+/// Two connections of asyncpg, without its cache and without names of statements, by turns on one server connection.
+const UNNAMED: &str = "
+import asyncio, asyncpg, os
+
+async def main():
+    connect = lambda: asyncpg.connect(port=int(os.environ['PGPORT']), statement_cache_size=0)
+    one, other = await connect(), await connect()
+    for turn in range(10):
+        # It prepares and runs first in one series.
+        ones = await one.prepare('SELECT $1::int + $2::int AS sum', name='')
+        assert await ones.fetchval(turn, 0) == turn
+        others = await other.prepare('SELECT $1::text AS word', name='')
+        assert await others.fetchval('first') == 'first'
+        for value in range(3):
+            assert await ones.fetchval(turn, value) == turn + value
+            assert await others.fetchval(str(value)) == str(value)
+        assert await one.fetch('SELECT generate_series(1, $1::int)', 2) == [(1,), (2,)]
+    print('right')
+
+asyncio.run(main())
+";
+
+/// INSERTs that commit at once, and what their drivers' clients ask then.
+const LAST: &str = "
+import psycopg
+
+with psycopg.connect(autocommit=True) as one, psycopg.connect(autocommit=True) as other:
+    ids = []
+    for turn in range(40):
+        for connection in (one, other):
+            connection.execute('INSERT INTO lasts (x) VALUES (%s)', (turn,))
+        for connection in (one, other):
+            ids.append(connection.execute('SELECT lastval()').fetchone()[0])
+    assert ids == list(range(1, 81)), ids
+    print('right')
+";
+
+#[test]
+fn drivers_without_names_and_drivers_that_ask_for_sequences_work_in_transaction_mode() {
+    let cluster = own_cluster(0);
+    cluster.primary.psql("CREATE TABLE lasts (id serial, x int)").unwrap();
+    let of_size = |size| Endpoint::over(&cluster).pooling(size).start();
+    assert_eq!(python(of_size(1).writes(), UNNAMED), "right");
+    assert_eq!(python(of_size(2).writes(), LAST), "right");
+}

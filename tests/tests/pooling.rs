@@ -296,7 +296,9 @@ fn a_client_that_adds_rows_for_long_may_ask_for_its_sequence_once_others_have() 
     let role = role("of_asking");
     let pool = pool(3, 2);
     let [mut first, mut second, mut third] = [(), (), ()].map(|()| role.connect(pool.writes()));
+    // A client that makes a table is pinned.
     run(&mut first, "CREATE TABLE asking (id serial, x int)");
+    run(&mut first, "DISCARD ALL");
     let insert = "INSERT INTO asking (x) VALUES (1)";
     // More than a session stays for before it is known that some ask.
     for _ in 0..50 {

@@ -95,7 +95,7 @@ fn told() -> Vec<Scenario> {
             .flight(Player::A, &[parse("", "SELECT * FROM torture.altered"), describe_statement(""), sync()])
             .bx("SELECT 'stranger'")
             .flight(Player::A, &runs(&[]))
-            .shows("D(1,2)"),
+            .shows("D(1|2)"),
     ]
 }
 
