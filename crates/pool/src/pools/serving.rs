@@ -134,17 +134,24 @@ impl Pools {
         let ticket = self.pools.get(at)?.queue.first()?;
         let client = self.clients.get(ticket)?;
         let fits = state.fingerprint == client.state.fingerprint || (client.fits)(&client.state, &state);
-        let turn = self.turn_of(at)?;
-        let mut sharing = self.sharing(at, self.limits_of(at)).filter_map(|other| self.turn_of(other));
-        if !fits || sharing.any(|other| other < turn) {
+        if !fits || !self.is_next(at) {
             return None;
         }
-        drop(sharing);
         let (worker, client) = (client.worker, client.client);
         let connection = self.connections.get_mut(index)?;
         connection.stage = ConnectionStage::Granted { ticket, idle_since };
         self.grant(at, ticket, QueueStage::Connection(index));
         Some(Grant { ticket, worker, client, what: GrantKind::Idle(token) })
+    }
+
+    /// Whether it is the turn of this pool, for which clients wait, among those that share a limit with it.
+    fn is_next(&self, index: usize) -> bool {
+        let limits = self.limits_of(index);
+        if limits.into_iter().flatten().all(|group| self.groups.pools(group).len() == 1) {
+            return true;
+        }
+        let Some(turn) = self.turn_of(index) else { return false };
+        !self.sharing(index, limits).filter_map(|other| self.turn_of(other)).any(|other| other < turn)
     }
 
     /// Holds an idle connection for a client that waits.

@@ -47,11 +47,11 @@ use bytes::Bytes;
 use trunkline_net::Transport;
 use trunkline_pool::CarriedState;
 use trunkline_session::{Journal, ServerRole, Session};
-use trunkline_topology::ServerId;
 
 use self::attach::{Attachment, MoveReason, count_arrival};
 use self::buffer::RelayBuffer;
 pub(crate) use self::end::{Ending, close};
+use self::pooled::Staying;
 use self::staying::SequenceStay;
 use self::watch::Pause;
 use crate::admission::SessionPermit;
@@ -122,8 +122,8 @@ struct SessionContext {
     carried: CarriedState,
     /// When it came to the server that it is on.
     chosen_at: Instant,
-    /// The server that it may stay on, by the verdicts of which it was told last.
-    stays_on: Option<ServerId>,
+    /// Where it may go on, by the verdicts of which it was told last.
+    staying: Staying,
     /// It is woken once the defaults of its login have been read.
     awaits_look: bool,
     /// The client knows that its request waits for a server connection.
@@ -203,7 +203,7 @@ impl Relay {
             last: None,
             carried: CarriedState::default(),
             chosen_at: now,
-            stays_on: None,
+            staying: Staying::Unknown,
             awaits_look: false,
             is_told_to_wait: false,
             sequences: SequenceStay::default(),

@@ -40,6 +40,16 @@ pub(super) enum Tried {
     Nothing,
 }
 
+/// Whether a session may go on with its last server, as far as it has looked since the verdicts last changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Staying {
+    Unknown,
+    /// It may.
+    With(ServerId),
+    /// It may, and no other server would do.
+    WithOnly(ServerId),
+}
+
 impl Relay {
     /// The session's place among those that have a connection for a transaction only.
     pub(super) fn seat_in_transaction_mode(&self) -> Option<&Rc<PoolSeat>> {
@@ -90,11 +100,13 @@ impl Relay {
     /// Whether the session may have this server, by the verdicts.
     #[inline]
     pub(super) fn may_stay_on(&mut self, server: ServerId) -> bool {
-        if self.context.stays_on == Some(server) {
+        if let Staying::With(known) | Staying::WithOnly(known) = self.context.staying
+            && known == server
+        {
             return true;
         }
         let may_stay = self.is_allowed_on(server);
-        self.context.stays_on = may_stay.then_some(server);
+        self.context.staying = if may_stay { Staying::With(server) } else { Staying::Unknown };
         may_stay
     }
 
@@ -103,8 +115,22 @@ impl Relay {
         eligible::may_stay(&self.context.criteria.rules(&self.live), &snapshot, server)
     }
 
+    /// The other servers that the session may have, looked at anew unless there were none.
+    pub(super) fn others_known_than(&mut self, server: ServerId) -> Vec<ServerId> {
+        if self.context.staying == Staying::WithOnly(server) { Vec::new() } else { self.others_than(server) }
+    }
+
     /// The other servers that the session may have.
-    pub(super) fn others_than(&self, server: ServerId) -> Vec<ServerId> {
+    pub(super) fn others_than(&mut self, server: ServerId) -> Vec<ServerId> {
+        let others = self.eligible_but(server);
+        if let Staying::With(known) | Staying::WithOnly(known) = self.context.staying {
+            self.context.staying =
+                if others.is_empty() { Staying::WithOnly(known) } else { Staying::With(known) };
+        }
+        others
+    }
+
+    fn eligible_but(&self, server: ServerId) -> Vec<ServerId> {
         let shared = &self.worker.shared;
         let snapshot = shared.health.load();
         let eligible = self.context.criteria.eligible(&snapshot, &self.live, &shared.attached).servers;

@@ -36,7 +36,8 @@ impl Relay {
         last: LastServer,
     ) -> Next {
         let since = ticket.since;
-        let mut servers = self.others_than(last.server);
+        // What has found room meanwhile is looked for at intervals.
+        let mut servers = self.others_known_than(last.server);
         let has_others = !servers.is_empty();
         if has_others {
             servers.insert(0, last.server);

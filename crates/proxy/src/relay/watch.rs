@@ -12,6 +12,7 @@ use super::attach::Attachment;
 use super::departure::{IfUnmovable, PlannedMove, Urgency};
 use super::inquiry::TerminationInquiry;
 use super::planned::{PlannedSearch, Refusals};
+use super::pooled::Staying;
 use super::repeat::RepeatSearch;
 use super::{Ending, Relay};
 use crate::context::{Order, Slot};
@@ -146,7 +147,7 @@ impl Relay {
         // An order replaces a pending recheck, so each implies one.
         self.live = self.worker.shared.live();
         self.watch.must_look();
-        self.context.stays_on = None;
+        self.context.staying = Staying::Unknown;
         self.check_deadlines().or_else(|| self.look(cx))
     }
 
