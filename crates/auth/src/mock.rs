@@ -4,7 +4,7 @@
 //! differs between two instances in front of one cluster, would tell which names do not exist.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -37,8 +37,8 @@ impl fmt::Debug for MockNonce {
 pub struct MockSecret {
     /// From the configured nonce.
     configured: Option<[u8; 32]>,
-    /// The system identifier known last; 0 until one is.
-    cluster: AtomicU64,
+    /// The system identifier known last, and what is made from it.
+    cluster: Mutex<Option<(SystemIdentifier, [u8; 32])>>,
     /// Until then.
     random: [u8; 32],
 }
@@ -58,7 +58,7 @@ impl MockSecret {
         let mut random = [0; 32];
         getrandom::fill(&mut random)?;
         let configured = nonce.map(|MockNonce(nonce)| keyed(nonce, DEFAULT_KEY));
-        Ok(MockSecret { configured, cluster: AtomicU64::new(0), random })
+        Ok(MockSecret { configured, cluster: Mutex::default(), random })
     }
 
     /// The secret for [`Verifier::mock`](trunkline_codec::scram::Verifier::mock). `cluster` says which cluster the
@@ -67,13 +67,12 @@ impl MockSecret {
         if let Some(configured) = self.configured {
             return configured;
         }
-        if let Some(SystemIdentifier(number)) = cluster() {
-            self.cluster.store(number, Relaxed);
+        let newest = cluster().filter(|cluster| cluster.0 != 0);
+        let mut last = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(newest) = newest.filter(|newest| last.is_none_or(|(known, _)| known != *newest)) {
+            *last = Some((newest, keyed(DEFAULT_KEY, &newest.0.to_be_bytes())));
         }
-        match self.cluster.load(Relaxed) {
-            0 => self.random,
-            number => keyed(DEFAULT_KEY, &number.to_be_bytes()),
-        }
+        last.map_or(self.random, |(_, made)| made)
     }
 }
 

@@ -159,20 +159,20 @@ pub fn sleep_until(until: Instant) -> Sleep {
     })
 }
 
-/// What `work` comes to, unless `limit` is over first.
+/// What `work` comes to, unless `limit` is over first, counted from now on.
 ///
 /// # Errors
 /// [`Elapsed`].
-pub async fn timeout<F: Future>(limit: Duration, work: F) -> Result<F::Output, Elapsed> {
-    within(sleep(limit), work).await
+pub fn timeout<F: Future>(limit: Duration, work: F) -> impl Future<Output = Result<F::Output, Elapsed>> {
+    within(sleep(limit), work)
 }
 
 /// What `work` comes to, unless it is later than `deadline` first.
 ///
 /// # Errors
 /// [`Elapsed`].
-pub async fn timeout_at<F: Future>(deadline: Instant, work: F) -> Result<F::Output, Elapsed> {
-    within(sleep_until(deadline), work).await
+pub fn timeout_at<F: Future>(deadline: Instant, work: F) -> impl Future<Output = Result<F::Output, Elapsed>> {
+    within(sleep_until(deadline), work)
 }
 
 async fn within<F: Future>(mut limit: Sleep, work: F) -> Result<F::Output, Elapsed> {

@@ -323,7 +323,7 @@ impl Transport {
             return;
         }
         let drain = async {
-            let mut sink = [0_u8; 4096];
+            let mut sink = vec![0_u8; 4096];
             let mut thrown_away = 0;
             while thrown_away < LINGER_BYTES_MAX {
                 match self.read(&mut sink).await {

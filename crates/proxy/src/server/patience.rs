@@ -2,6 +2,7 @@
 
 use std::future::{Future, pending};
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use trunkline_health::Health;
@@ -18,11 +19,13 @@ pub(crate) async fn answered<T>(
     limit: Duration,
     asked: impl Future<Output = T>,
 ) -> io::Result<T> {
+    // By reference: each future that owns it would make room for it twice.
+    let mut asked = pin!(asked);
     let no_answer = |why| Err(io::Error::new(io::ErrorKind::TimedOut, why));
     let answer = async {
         tokio::select! {
             biased;
-            answer = asked => Some(answer),
+            answer = &mut asked => Some(answer),
             () = silence(health, server) => None,
         }
     };

@@ -18,6 +18,8 @@ pub struct LoginParameters {
     has_other_strings: bool,
     /// Whether there are more than a session follows.
     are_too_many: bool,
+    /// Whether there are other messages among them.
+    has_others: bool,
 }
 
 impl LoginParameters {
@@ -27,13 +29,21 @@ impl LoginParameters {
         let has_other_strings =
             statuses(messages).any(|(name, value)| name == b"standard_conforming_strings" && value != b"on");
         let are_too_many = are_too_many_parameters(messages);
-        Self { messages: messages.into(), has_other_strings, are_too_many }
+        // Tag, length, and two strings that end with a NUL.
+        let statuses_bytes = statuses(messages).map(|(name, value)| 1 + 4 + name.len() + 1 + value.len() + 1);
+        let has_others = statuses_bytes.sum::<usize>() != messages.len();
+        Self { messages: messages.into(), has_other_strings, are_too_many, has_others }
     }
 
     /// Whether other logins reported the same.
     #[inline]
     pub(crate) fn is_same(self: &Arc<Self>, other: &Arc<Self>) -> bool {
         Arc::ptr_eq(self, other) || self.messages == other.messages
+    }
+
+    /// Whether there are ParameterStatus messages alone, so that they may be passed on as they are.
+    pub(crate) fn are_alone(&self) -> bool {
+        !self.has_others
     }
 
     /// The messages.

@@ -24,6 +24,9 @@ impl ConnectionState {
     #[must_use]
     pub fn parameter_messages(&self, reported: &[u8]) -> BytesMut {
         let changed = self.changed.as_deref().unwrap_or_default();
+        if changed.is_empty() && reported.is_empty() && self.login.are_alone() {
+            return BytesMut::from(self.login.messages());
+        }
         let since = [changed, reported].concat();
         let newest =
             |name: &[u8]| statuses(&since).filter(|(n, _)| *n == name).last().map(|(_, value)| value);
