@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 /// The means at hand, from weakest to strongest; a session has those its own login yielded.
 ///
 /// Standbys hold the primary's `pg_authid` byte for byte, so one set serves on every server.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerCredentials {
     scram: Option<(ClientKey, ServerKey)>,
     md5_stored: Option<Zeroizing<String>>,
@@ -25,7 +25,7 @@ pub enum VouchedBy {
     Proxy,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 struct Password {
     text: Zeroizing<Vec<u8>>,
     /// Whether a server may have it over a connection that others may read or take over.

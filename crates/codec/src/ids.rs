@@ -88,7 +88,14 @@ impl fmt::Display for SystemIdentifier {
 ///
 /// Compared in constant time, erased when dropped, never shown by `Debug`.
 #[derive(Clone)]
-pub struct SecretKey(Box<[u8]>);
+pub struct SecretKey(SecretBytes);
+
+/// Those of protocol 3.0 own no memory: a proxy keeps one for each client.
+#[derive(Clone)]
+enum SecretBytes {
+    Short([u8; SECRET_KEY_MIN]),
+    Long(Box<[u8]>),
+}
 
 /// A secret key of a length the protocol does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,7 +110,7 @@ impl SecretKey {
     /// When the key is shorter than [`SECRET_KEY_MIN`] or longer than [`SECRET_KEY_MAX`].
     pub fn new(key: &[u8]) -> Result<Self, InvalidSecretKey> {
         if (SECRET_KEY_MIN..=SECRET_KEY_MAX).contains(&key.len()) {
-            Ok(Self(key.into()))
+            Ok(Self(key.try_into().map_or_else(|_longer| SecretBytes::Long(key.into()), SecretBytes::Short)))
         } else {
             Err(InvalidSecretKey { length: key.len() })
         }
@@ -112,13 +119,16 @@ impl SecretKey {
     /// The key itself.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            SecretBytes::Short(bytes) => bytes,
+            SecretBytes::Long(bytes) => bytes,
+        }
     }
 }
 
 impl PartialEq for SecretKey {
     fn eq(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        self.as_bytes().ct_eq(other.as_bytes()).into()
     }
 }
 
@@ -127,19 +137,22 @@ impl Eq for SecretKey {}
 /// For tables whose hasher has a random key: any other would let time tell what stands in the table.
 impl Hash for SecretKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
+        self.as_bytes().hash(state);
     }
 }
 
 impl Drop for SecretKey {
     fn drop(&mut self) {
-        self.0.zeroize();
+        match &mut self.0 {
+            SecretBytes::Short(bytes) => bytes.zeroize(),
+            SecretBytes::Long(bytes) => bytes.zeroize(),
+        }
     }
 }
 
 impl fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SecretKey({} bytes)", self.0.len())
+        write!(f, "SecretKey({} bytes)", self.as_bytes().len())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod startups;
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -21,7 +22,7 @@ pub(crate) struct Admission {
     sessions: AtomicUsize,
     startups: Arc<Startups>,
     by_address: Mutex<HashMap<IpAddr, usize>>,
-    by_user: Mutex<HashMap<Box<[u8]>, usize>>,
+    by_user: Mutex<HashMap<Arc<[u8]>, usize>>,
 }
 
 /// An accepted socket, counted until dropped.
@@ -34,7 +35,8 @@ pub(crate) struct SessionPermit {
     admission: Arc<Admission>,
     address: IpAddr,
     /// Set once the client is authenticated: clients that only claim a name must not use up its limit.
-    user: Option<Box<[u8]>>,
+    /// Shared with the count, and so with the user's other sessions.
+    user: Option<Arc<[u8]>>,
 }
 
 impl Admission {
@@ -58,7 +60,8 @@ impl Admission {
         if !take_one(&self.sessions, limits.connections_max) {
             return Err(Refusal::TooMany { what: "to the proxy", limit: limits.connections_max });
         }
-        if !take_one_of(&self.by_address, &address, limits.connections_per_address_max) {
+        let most = limits.connections_per_address_max;
+        if take_one_of(&self.by_address, &address, most, |address| *address).is_none() {
             self.sessions.fetch_sub(1, Relaxed);
             return Err(Refusal::TooMany {
                 what: "from this client address",
@@ -89,10 +92,11 @@ impl Admission {
 impl SessionPermit {
     /// Counts the session for its user, who has been authenticated.
     pub(crate) fn admit_user(&mut self, limits: &LimitSettings, user: &[u8]) -> Result<(), Refusal> {
-        let user: Box<[u8]> = user.into();
-        if !take_one_of(&self.admission.by_user, &user, limits.connections_per_user_max) {
+        let counted =
+            take_one_of(&self.admission.by_user, user, limits.connections_per_user_max, |user| user.into());
+        let Some(user) = counted else {
             return Err(Refusal::TooMany { what: "of this user", limit: limits.connections_per_user_max });
-        }
+        };
         self.user = Some(user);
         Ok(())
     }
@@ -109,7 +113,7 @@ impl Drop for SessionPermit {
         self.admission.sessions.fetch_sub(1, Relaxed);
         give_back_one_of(&self.admission.by_address, &self.address);
         if let Some(user) = &self.user {
-            give_back_one_of(&self.admission.by_user, user);
+            give_back_one_of(&self.admission.by_user, &**user);
         }
     }
 }
@@ -124,23 +128,33 @@ fn take_one(count: &AtomicUsize, max: usize) -> bool {
     count.fetch_update(Relaxed, Relaxed, |n| (n < max).then_some(n + 1)).is_ok()
 }
 
-/// A `max` of 0 is no limit, but still counted: a limit may be set while sessions live.
-fn take_one_of<K: Eq + Hash + Clone>(counts: &Mutex<HashMap<K, usize>>, key: &K, max: usize) -> bool {
+/// Returns the key that is counted by, or `None` at the limit. A `max` of 0 is no limit, but still counted: a limit may be
+/// set while sessions live.
+fn take_one_of<K: Eq + Hash + Clone + Borrow<Q>, Q: Eq + Hash + ?Sized>(
+    counts: &Mutex<HashMap<K, usize>>,
+    key: &Q,
+    max: usize,
+    new: impl FnOnce(&Q) -> K,
+) -> Option<K> {
     let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-    match counts.get_mut(key) {
-        Some(n) if max != 0 && *n >= max => false,
-        Some(n) => {
-            *n += 1;
-            true
-        }
-        None => {
-            counts.insert(key.clone(), 1);
-            true
-        }
+    let Some((known, _count)) = counts.get_key_value(key) else {
+        let new = new(key);
+        counts.insert(new.clone(), 1);
+        return Some(new);
+    };
+    let known = known.clone();
+    let count = counts.get_mut(key)?;
+    if max != 0 && *count >= max {
+        return None;
     }
+    *count += 1;
+    Some(known)
 }
 
-fn give_back_one_of<K: Eq + Hash>(counts: &Mutex<HashMap<K, usize>>, key: &K) {
+fn give_back_one_of<K: Eq + Hash + Borrow<Q>, Q: Eq + Hash + ?Sized>(
+    counts: &Mutex<HashMap<K, usize>>,
+    key: &Q,
+) {
     let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(n) = counts.get_mut(key) {
         *n -= 1;

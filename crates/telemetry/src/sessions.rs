@@ -37,13 +37,13 @@ pub struct SessionInfo {
     /// The process id that the client got at login: that of its first server. Sessions of two servers may share one.
     pub process_id: Option<ProcessId>,
     /// The role it logged in as.
-    pub user: Box<str>,
+    pub user: Arc<str>,
     /// Its database.
-    pub database: Box<str>,
+    pub database: Arc<str>,
     /// The client's address.
     pub client: ClientAddress,
     /// The name of the listener that it came by.
-    pub listener: Box<str>,
+    pub listener: Arc<str>,
     /// TLS of the client's connection.
     pub tls: Option<Negotiated>,
     /// When it was logged in.

@@ -32,6 +32,24 @@ pub struct ServerKey(Zeroizing<KeyBytes>);
 #[derive(Clone)]
 pub(super) struct StoredKey(Zeroizing<KeyBytes>);
 
+/// In constant time.
+impl PartialEq for ClientKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0[..].ct_eq(&other.0[..]).into()
+    }
+}
+
+impl Eq for ClientKey {}
+
+/// In constant time.
+impl PartialEq for ServerKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0[..].ct_eq(&other.0[..]).into()
+    }
+}
+
+impl Eq for ServerKey {}
+
 impl ClientKey {
     /// From its bytes.
     #[must_use]

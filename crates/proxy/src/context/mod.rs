@@ -2,6 +2,7 @@
 
 mod auth_choice;
 mod handle;
+mod interned;
 mod listeners;
 mod shared;
 mod slots;
@@ -16,6 +17,7 @@ use trunkline_session::{JournalPool, LoginParameters};
 pub(crate) use self::auth_choice::AuthChoice;
 pub use self::auth_choice::{AuthReason, ChosenMode, SettledAuth};
 pub(crate) use self::handle::{Handoff, Inbox, WorkerHandle};
+pub(crate) use self::interned::{Interned, UserLogin};
 pub(crate) use self::listeners::{
     BoundListener, CurrentListener, DoneSender, ListenerChange, ListeningSocket, OpenedSocket,
 };
@@ -23,6 +25,7 @@ pub(crate) use self::shared::{Live, LiveStores, RunPhase, Shared, log_connection
 pub(crate) use self::slots::{Order, Slot, SlotGuard, Slots};
 use crate::limits::READ_BUFFER_BYTES;
 use crate::net::Connector;
+use crate::pool::seat::Seats;
 use crate::pool::shelf::Shelf;
 use trunkline_telemetry::log_rate::LogRate;
 use trunkline_telemetry::metrics::{Label as _, RefusalReason, ThreadMetrics};
@@ -45,6 +48,12 @@ pub(crate) struct Worker {
     pub(crate) journals: RefCell<JournalPool>,
     /// The parameters that the last login reported: the next one nearly always reports the same.
     pub(crate) parameters: RefCell<Arc<LoginParameters>>,
+    /// The names of users, databases and listeners that its sessions have.
+    pub(crate) names: RefCell<Interned<str>>,
+    /// What logs its sessions in on other servers.
+    pub(crate) logins: RefCell<Interned<UserLogin>>,
+    /// The places of its sessions among the clients of the pools.
+    pub(crate) seats: RefCell<Seats>,
     /// Connections refused, by the reason.
     pub(crate) refusals: RefCell<[LogRate; RefusalReason::COUNT]>,
     /// Users whose secret could not be looked up.
@@ -72,6 +81,9 @@ impl Worker {
             buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
             journals: RefCell::default(),
             parameters: RefCell::default(),
+            names: RefCell::default(),
+            seats: RefCell::default(),
+            logins: RefCell::default(),
             refusals: RefCell::default(),
             lookups_failed: RefCell::default(),
             doors_closed: RefCell::default(),

@@ -314,6 +314,11 @@ impl UserDefaults {
         }
     }
 
+    /// Whether these have the server's settings in `now`, or are of another run of the server.
+    pub(crate) fn is_of_load(&self, now: &UserDefaults) -> bool {
+        self.started != now.started || Arc::ptr_eq(&self.level, &now.level)
+    }
+
     /// Whether what ALTER ROLE and ALTER DATABASE say is kept once for both.
     #[cfg(test)]
     pub(super) fn shares_with(&self, other: &UserDefaults) -> bool {

@@ -9,6 +9,7 @@
 //!    └───────────────────────┴──────────────────────────────────────────> Settled
 //! ```
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use trunkline_codec::startup::StartupMessage;
@@ -150,13 +151,13 @@ impl SessionDefaults {
     }
 
     /// The session has left its first server, whose configuration may have been read again since: so have those of the
-    /// connections that it shares.
-    pub(crate) fn follow_reload(&mut self, defaults: &Defaults, [user, database]: [&str; 2]) {
-        let LoginDefaults::Settled(Some(login)) = &self.given else { return };
+    /// connections that it shares. `None` if nothing has changed.
+    pub(crate) fn reloaded(&self, defaults: &Defaults, [user, database]: [&str; 2]) -> Option<Self> {
+        let LoginDefaults::Settled(Some(login)) = &self.given else { return None };
         let history = defaults.history(self.server);
-        if let Some(newest) = history.newest() {
-            self.given = LoginDefaults::Settled(Some(login.reloaded(&newest.login(user, database))));
-        }
+        let newest = history.newest()?.login(user, database);
+        let given = LoginDefaults::Settled(Some(login.reloaded(&newest)));
+        (!login.is_of_load(&newest)).then(|| SessionDefaults { given, ..self.clone() })
     }
 
     fn login(&self) -> Option<&UserDefaults> {
@@ -221,7 +222,7 @@ pub(super) fn confirmed(
 #[derive(Debug)]
 pub(crate) struct RestoringLogin<'a> {
     pub(crate) defaults: &'a Defaults,
-    pub(crate) own: SessionDefaults,
+    pub(crate) own: Arc<SessionDefaults>,
     pub(crate) told: ReportedDefaults,
     pub(crate) names: [&'a str; 2],
 }

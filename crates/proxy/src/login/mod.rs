@@ -13,6 +13,7 @@ mod password;
 mod pooling;
 mod refused;
 mod relay;
+mod relogin;
 mod request;
 mod ruling;
 mod verify;
@@ -37,6 +38,7 @@ pub(crate) use self::application_name::ApplicationName;
 use self::deadline::LoginDeadline;
 use self::door::Visitor;
 use self::refused::Caller;
+pub(crate) use self::relogin::Relogin;
 use self::request::{StartupRequest, shown};
 use self::ruling::{Ruling, ruling};
 use self::way::LoginWay;
@@ -51,19 +53,8 @@ use crate::server::connection::ReadyServer;
 use crate::server::take::{ServerCriteria, TakeError};
 use crate::settings::{AddHost, LimitSettings, PoolMode, Retry};
 use crate::snapshots::ClientGroup;
-use trunkline_auth::credentials::ServerCredentials;
 use trunkline_telemetry::metrics::{LoginResult, RefusalReason};
 use trunkline_telemetry::sessions::{SessionId, SessionInfo};
-
-/// What logs the session in on another server.
-#[derive(Debug)]
-pub(crate) struct Relogin {
-    /// The startup packet servers get.
-    pub(crate) startup: StartupMessage,
-    pub(crate) credentials: ServerCredentials,
-    /// The `application_name` in that startup packet, if it is not the client's own.
-    pub(crate) application_name: Option<ApplicationName>,
-}
 
 /// A session whose login is complete.
 #[derive(Debug)]
@@ -72,7 +63,7 @@ pub(crate) struct NewSession {
     pub(crate) info: Arc<SessionInfo>,
     pub(crate) cancel: CancelHandle,
     pub(crate) criteria: ServerCriteria,
-    pub(crate) server: ServerConnection,
+    pub(crate) server: Box<ServerConnection>,
     /// Bytes that the server sent after the end of its login.
     pub(crate) server_read_ahead: BytesMut,
     /// Bytes that the client sent before the end of its login.
@@ -80,7 +71,7 @@ pub(crate) struct NewSession {
     /// `None` for a session that the proxy cannot log in again.
     pub(crate) relogin: Option<Relogin>,
     /// Its place among the clients of its pools, for one that shares server connections.
-    pub(crate) seat: Option<PoolSeat>,
+    pub(crate) seat: Option<Rc<PoolSeat>>,
     /// The functions of its database, for a session that may move; `None` where all are trusted.
     pub(crate) functions: Option<Arc<Functions>>,
     /// The ParameterStatus messages that the client got.
@@ -119,7 +110,7 @@ struct Authenticated {
     client_read_ahead: BytesMut,
     relogin: Option<Relogin>,
     /// Its place among the clients of its pools.
-    seat: Option<PoolSeat>,
+    seat: Option<Rc<PoolSeat>>,
     /// The protocol version of both sides.
     version: ProtocolVersion,
     /// Messages that the client must get before its AuthenticationOk.
@@ -235,7 +226,7 @@ async fn log_in(
     let (startup, read_ahead) = match first_packets(worker, client, &live.limits, tls, peer).await? {
         StartupOutcome::Startup { startup, read_ahead } => (startup, read_ahead),
         StartupOutcome::Cancel(request) => {
-            let outcome = worker.shared.cancels.deliver(&worker.connector, &request).await;
+            let outcome = Box::pin(worker.shared.cancels.deliver(&worker.connector, &request)).await;
             tracing::debug!(client.addr = %peer, ?outcome, "cancel request");
             worker.metrics.cancels.one(outcome);
             return Err(LoginFailure::NotALogin);
@@ -289,7 +280,7 @@ async fn log_in(
         name.hide(&mut authenticated.taken.login_reply.messages);
     }
     if let Some(relogin) = &mut authenticated.relogin {
-        relogin.application_name = name;
+        relogin.application_name = name.map(Box::new);
     }
     let new_session = finish_login(worker, &live, client, peer, permit, request, authenticated).await?;
     worker.metrics.logins.one(way.result());
@@ -370,7 +361,7 @@ async fn finish_login(
     let relogin = relogin.filter(|_| request.is_in_utf8());
     let seat = seat.filter(|_| relogin.is_some());
     let ReadyServer { server, login_reply, .. } = taken;
-    let cancel = cancel_handle(worker, &server, version, seat.as_ref())?;
+    let cancel = cancel_handle(worker, &server, version, seat.as_deref())?;
     let functions = match &relogin {
         Some(_) if !request.is_replication => {
             live.stores.functions.of_database(&shown(&request.database)).await
@@ -387,13 +378,14 @@ async fn finish_login(
     write::ready_for_query(&mut out, TransactionStatus::Idle);
     // The client waits for the end of it, and the session for the client.
     client.send_all(&out).await.map_err(|_| LoginFailure::ClientGone)?;
+    let name = |name: &str| worker.names.borrow_mut().share(name);
     let info = SessionInfo {
         id: SessionId::next(),
         process_id: cancel.key().map(|(process_id, _)| process_id),
-        user: shown(&request.user).into(),
-        database: shown(&request.database).into(),
+        user: name(&shown(&request.user)),
+        database: name(&shown(&request.database)),
         client: peer,
-        listener: request.criteria.listener.settings.name.as_str().into(),
+        listener: name(&request.criteria.listener.settings.name),
         tls: client.negotiated(),
         since: Instant::now(),
     };

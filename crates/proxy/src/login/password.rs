@@ -58,6 +58,6 @@ pub(super) async fn log_in(
     let mut taken = check_out(&mut search, who, &SessionState::new(), pooled).await?;
     let proof = std::mem::take(&mut taken.login_reply.proof);
     let credentials = credentials.kept(startup.user(), proof);
-    let relogin = Some(Relogin { startup, credentials, application_name: None });
+    let relogin = Some(Relogin::new(worker, startup, credentials));
     Ok(Authenticated { taken, client_read_ahead, relogin, seat, version, preface })
 }

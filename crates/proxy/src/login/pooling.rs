@@ -1,5 +1,7 @@
 //! The place of a client among those of its pools.
 
+use std::rc::Rc;
+
 use trunkline_codec::startup::StartupMessage;
 use trunkline_pool::{PoolMode, ServerReuse};
 
@@ -16,7 +18,7 @@ pub(super) fn seat(
     worker: &Worker,
     request: &StartupRequest,
     startup: &StartupMessage,
-) -> Result<Option<PoolSeat>, LoginFailure> {
+) -> Result<Option<Rc<PoolSeat>>, LoginFailure> {
     let live = worker.shared.live();
     let (user, database) = (shown(&request.user), shown(&request.database));
     let listener = request.criteria.listener.settings.options.pool_mode;
@@ -27,7 +29,7 @@ pub(super) fn seat(
     if !shares || is_shown || request.is_replication || !request.is_in_utf8() {
         return Ok(None);
     }
-    let seat = PoolSeat::join(&worker.shared.pools, mode, [&user, &database], startup);
+    let seat = worker.seats.borrow_mut().take(&worker.shared.pools, mode, [&user, &database], startup);
     seat.map(Some).map_err(|refusal| Refusal::Pool { why: refusal.to_string() }.into())
 }
 

@@ -87,11 +87,7 @@ pub(super) async fn log_in(
         let reply = read_login_reply(&mut server.stream, reader);
         match answered(health, id, timeout, reply).await.unwrap_or_else(|error| Err(error.into())) {
             Ok(login_reply) => {
-                let relogin = Some(Relogin {
-                    startup,
-                    credentials: ServerCredentials::default(),
-                    application_name: None,
-                });
+                let relogin = Some(Relogin::new(worker, startup, ServerCredentials::default()));
                 let taken = ReadyServer::new(server, login_reply);
                 return Ok(Authenticated {
                     taken,
@@ -197,7 +193,7 @@ enum Turn {
 /// Relays the exchange from the challenge on. From here on the session cannot use another server.
 async fn pass_through(
     client: &mut Transport,
-    (mut server, mut server_reader): (ServerConnection, MessageReader),
+    (mut server, mut server_reader): (Box<ServerConnection>, MessageReader),
     read_ahead: BytesMut,
     mut answer: AnswerWatch,
     version: ProtocolVersion,

@@ -100,6 +100,11 @@ impl StartupRequest {
 
 /// A name for logs and listings; control characters and bytes that are not valid UTF-8 are escaped.
 pub(super) fn shown(name: &[u8]) -> String {
+    if let Ok(plain) = std::str::from_utf8(name)
+        && !plain.chars().any(char::is_control)
+    {
+        return plain.to_owned();
+    }
     let mut text = String::new();
     for chunk in name.utf8_chunks() {
         for character in chunk.valid().chars() {

@@ -83,7 +83,7 @@ pub(super) async fn log_in(
             });
         }
     };
-    let relogin = Some(Relogin { startup, credentials, application_name: None });
+    let relogin = Some(Relogin::new(worker, startup, credentials));
     Ok(Authenticated { taken, client_read_ahead, relogin, seat, version, preface })
 }
 

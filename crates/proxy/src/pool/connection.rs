@@ -89,8 +89,8 @@ impl<S> ServerConnection<S> {
 
 impl ReleasedConnection {
     /// Registers it with this thread's reactor.
-    pub(crate) fn adopt(self) -> Option<ServerConnection> {
-        self.with_stream(ReleasedTransport::adopt)
+    pub(crate) fn adopt(self) -> Option<Box<ServerConnection>> {
+        self.with_stream(ReleasedTransport::adopt).map(Box::new)
     }
 }
 

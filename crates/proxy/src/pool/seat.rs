@@ -1,6 +1,8 @@
 //! A session's place among the clients of its key.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,7 @@ use trunkline_pool::{PoolBound, PoolId, PoolKey, PoolMode, PoolRefusal};
 use super::{Means, SharedPools};
 use crate::limits::POOL_VOUCHES;
 
-/// One client of the pools of a key, until it is dropped.
+/// The clients of the pools of a key that one thread has, until the last of them drops it.
 #[derive(Debug)]
 pub(crate) struct PoolSeat {
     pools: Arc<SharedPools>,
@@ -21,27 +23,65 @@ pub(crate) struct PoolSeat {
     names: u64,
 }
 
-impl PoolSeat {
-    /// Joins the pools of this user, database and startup packet.
+/// How many seats there may be before those that nobody has are looked for.
+const SWEEP_MIN: usize = 64;
+
+/// The seats of one thread, by user, database, startup packet and mode. Never more than [`SWEEP_MIN`] or twice as many as are
+/// in use.
+#[derive(Debug, Default)]
+pub(crate) struct Seats {
+    known: HashMap<Box<[u8]>, Weak<PoolSeat>>,
+    sweep_at: usize,
+}
+
+impl Seats {
+    /// The seat of a client of this user, database and startup packet.
     ///
     /// # Errors
     /// When there are too many pools.
-    pub(crate) fn join(
+    pub(crate) fn take(
+        &mut self,
+        pools: &Arc<SharedPools>,
+        mode: PoolMode,
+        names: [&str; 2],
+        startup: &StartupMessage,
+    ) -> Result<Rc<PoolSeat>, PoolRefusal> {
+        let mut key = BytesMut::new();
+        startup.encode(&mut key);
+        key.extend_from_slice(&[u8::from(mode == PoolMode::Transaction)]);
+        let packet_bytes = key.len();
+        for name in names {
+            key.extend_from_slice(name.as_bytes());
+            key.extend_from_slice(&[0]);
+        }
+        if let Some(seat) = self.known.get(&key[..]).and_then(Weak::upgrade) {
+            return Ok(seat);
+        }
+        let seat = Rc::new(PoolSeat::join(pools, mode, names, &key[..packet_bytes])?);
+        if self.known.len() >= self.sweep_at {
+            self.known.retain(|_, seat| seat.strong_count() > 0);
+            self.sweep_at = (2 * self.known.len()).max(SWEEP_MIN);
+        }
+        let _gone = self.known.insert((&*key).into(), Rc::downgrade(&seat));
+        Ok(seat)
+    }
+}
+
+impl PoolSeat {
+    /// Joins the pools of this user, database, and startup packet with what else tells pools apart.
+    fn join(
         pools: &Arc<SharedPools>,
         mode: PoolMode,
         [user, database]: [&str; 2],
-        startup: &StartupMessage,
+        rest: &[u8],
     ) -> Result<Self, PoolRefusal> {
-        let mut rest = BytesMut::new();
-        startup.encode(&mut rest);
-        rest.extend_from_slice(&[u8::from(mode == PoolMode::Transaction)]);
         let mut hasher = DefaultHasher::new();
         rest.hash(&mut hasher);
         let bound = match mode {
             PoolMode::Session => PoolBound::Unlimited,
             PoolMode::Transaction => PoolBound::Sized,
         };
-        let key = PoolKey::new(database, user, bound, hasher.finish(), &rest);
+        let key = PoolKey::new(database, user, bound, hasher.finish(), rest);
         let id = pools.lock().join(&key)?;
         let mut names = DefaultHasher::new();
         [user, database].hash(&mut names);

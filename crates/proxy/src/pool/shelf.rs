@@ -50,8 +50,8 @@ impl Shelf {
     }
 
     /// Puts an idle connection away. The pools know it already.
-    pub(crate) fn put(&self, token: ConnectionToken, server: ServerConnection) {
-        let _none = self.idle.borrow_mut().insert(token.slot, Box::new(server));
+    pub(crate) fn put(&self, token: ConnectionToken, server: Box<ServerConnection>) {
+        let _none = self.idle.borrow_mut().insert(token.slot, server);
     }
 
     /// Takes an idle connection.
@@ -61,16 +61,18 @@ impl Shelf {
 
     /// Takes the idle connections that have something to say: their servers have closed them, or told them what nobody has
     /// asked for.
-    pub(crate) fn take_loud(&self) -> Vec<ServerConnection> {
+    #[expect(clippy::vec_box, reason = "they are boxed already")]
+    pub(crate) fn take_loud(&self) -> Vec<Box<ServerConnection>> {
         let mut idle = self.idle.borrow_mut();
         let loud: Vec<u32> =
             idle.iter().filter(|(_, server)| server.stream.has_news()).map(|(slot, _)| *slot).collect();
-        loud.iter().filter_map(|slot| idle.remove(slot).map(|server| *server)).collect()
+        loud.iter().filter_map(|slot| idle.remove(slot)).collect()
     }
 
     /// Takes all.
-    pub(crate) fn take_all(&self) -> Vec<ServerConnection> {
-        self.idle.borrow_mut().drain().map(|(_, server)| *server).collect()
+    #[expect(clippy::vec_box, reason = "they are boxed already")]
+    pub(crate) fn take_all(&self) -> Vec<Box<ServerConnection>> {
+        self.idle.borrow_mut().drain().map(|(_, server)| server).collect()
     }
 
     /// A client that waits in a login or a search.

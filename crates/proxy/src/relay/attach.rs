@@ -1,8 +1,5 @@
 //! A session's server: how the session gets one, gives it back, and takes another.
 
-use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,15 +8,15 @@ use std::time::{Duration, Instant};
 use trunkline_session::{ServerRole, SessionState, TransactionStatus};
 use trunkline_topology::{Role, ServerId};
 
+pub(super) use super::attachment::Attachment;
+use super::attachment::Taking;
 use super::pooled::Tried;
-use super::queued::Queued;
 use super::repeat::Repeated;
 use super::{ClientState, Ending, Next, Relay};
-use crate::context::Worker;
+use crate::context::{UserLogin, Worker};
 use crate::defaults::{ReportedDefaults, RestoringLogin, SessionDefaults};
 use crate::errors::Refusal;
 use crate::limits::FRESHNESS_HOLD;
-use crate::login::Relogin;
 use crate::pool::connection::ServerConnection;
 use crate::pool::seat::PoolSeat;
 use crate::pool::start::PoolStart;
@@ -29,18 +26,6 @@ use crate::server::refused::{RefusedBy, take_planned};
 use crate::server::take::{ChoiceReason, LoginAs, Move, Search, ServerCriteria, TakeError};
 use trunkline_telemetry::metrics::{Label, MoveCause, MoveKind, MoveOutcome};
 use trunkline_telemetry::sessions::SessionInfo;
-
-/// Whether a session has a server.
-pub(super) enum Attachment {
-    /// It has one.
-    Attached(ServerConnection),
-    /// It has none, and needs none until the client sends a request.
-    Detached,
-    /// It waits in the queue of its pools.
-    Queued(Queued),
-    /// It is searching for one.
-    Taking(Taking),
-}
 
 /// Why a session has left its server.
 #[derive(Clone, Copy, Debug)]
@@ -56,19 +41,13 @@ pub(super) enum MoveReason {
     Repeated(Repeated),
 }
 
-/// The search for a server, and when it began.
-pub(super) struct Taking {
-    search: Pin<Box<dyn Future<Output = Result<ReadyServer, TakeError>>>>,
-    since: Instant,
-}
-
 /// What another server needs to continue the session.
 pub(super) struct NextLogin {
     worker: Rc<Worker>,
     criteria: ServerCriteria,
-    relogin: Rc<Relogin>,
+    login: Arc<UserLogin>,
     info: Arc<SessionInfo>,
-    own: SessionDefaults,
+    own: Arc<SessionDefaults>,
     told: ReportedDefaults,
     state: SessionState,
     seat: Option<Rc<PoolSeat>>,
@@ -79,14 +58,14 @@ pub(super) struct NextLogin {
 
 impl NextLogin {
     /// The defaults that it restores.
-    pub(super) fn own(&self) -> &SessionDefaults {
+    pub(super) fn own(&self) -> &Arc<SessionDefaults> {
         &self.own
     }
 
     /// Takes a server in place of the one that the session has left.
     async fn take(mut self, left: Option<Move>) -> Result<ReadyServer, TakeError> {
         let (seat, last, start) = (self.seat.take(), self.last, self.start.take());
-        let own = self.own.clone();
+        let own = Arc::clone(&self.own);
         let take = async |worker: &Worker, criteria, who: LoginAs<'_>, wanted: &SessionState| {
             let mut search = match left {
                 Some(left) => Search::for_move(worker, criteria, left),
@@ -124,32 +103,12 @@ impl NextLogin {
         self,
         take: impl AsyncFnOnce(&Worker, ServerCriteria, LoginAs<'_>, &SessionState) -> T,
     ) -> T {
-        let NextLogin { worker, criteria, relogin, info, own, told, state, .. } = self;
+        let NextLogin { worker, criteria, login, info, own, told, state, .. } = self;
         let names: [&str; 2] = [&info.user, &info.database];
         let restoring = RestoringLogin { defaults: &worker.shared.defaults, own, told, names };
-        let Relogin { startup, credentials, .. } = &*relogin;
+        let UserLogin { startup, credentials } = &*login;
         let who = LoginAs { startup, credentials, restoring: Some(&restoring) };
         take(&worker, criteria, who, &state).await
-    }
-}
-
-impl fmt::Debug for Attachment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Attachment::Attached(ServerConnection { name, .. }) => {
-                f.debug_tuple("Attached").field(name).finish()
-            }
-            Attachment::Detached => f.write_str("Detached"),
-            Attachment::Queued(queued) => f.debug_tuple("Queued").field(queued).finish(),
-            Attachment::Taking(taking) => f.debug_tuple("Taking").field(&taking.since).finish(),
-        }
-    }
-}
-
-impl Attachment {
-    pub(super) fn attached(server: ServerConnection) -> Self {
-        server.stream.change_reader();
-        Attachment::Attached(server)
     }
 }
 
@@ -202,29 +161,35 @@ impl Relay {
         }
         let Some(mut next) = self.next_login() else { return Next::End(Ending::Silent) };
         next.start = start;
-        self.context.own = next.own.clone();
-        let search = Box::pin(next.take(self.context.left));
-        self.server = Attachment::Taking(Taking { search, since: Instant::now() });
+        self.context.own = Arc::clone(&next.own);
+        let search = Box::pin(next.take(self.context.left.as_deref().copied()));
+        self.server = Attachment::Taking(Box::new(Taking { search, since: Instant::now() }));
         Next::Again
     }
 
     /// The defaults of the session's servers may have changed since it left the first one.
     pub(super) fn follow_reload(&mut self) {
         let info = &self.context.info;
-        self.context.own.follow_reload(&self.worker.shared.defaults, [&info.user, &info.database]);
+        let names: [&str; 2] = [&info.user, &info.database];
+        if let Some(own) = self.context.own.reloaded(&self.worker.shared.defaults, names) {
+            self.context.own = Arc::new(own);
+        }
     }
 
     /// What is needed to log the session in again; `None` when the proxy cannot.
     pub(super) fn next_login(&self) -> Option<NextLogin> {
-        let relogin = self.context.relogin.clone()?;
+        let login = Arc::clone(&self.context.relogin.as_ref()?.login);
         let told = ReportedDefaults::of(self.session.defaults());
         let info = Arc::clone(&self.context.info);
-        let mut own = self.context.own.clone();
-        own.settle(&self.worker.shared.defaults, [&info.user, &info.database], &told);
+        let mut own = Arc::clone(&self.context.own);
+        if !own.is_settled() {
+            let names: [&str; 2] = [&info.user, &info.database];
+            Arc::make_mut(&mut own).settle(&self.worker.shared.defaults, names, &told);
+        }
         let (worker, criteria, state) =
             (Rc::clone(&self.worker), self.context.criteria.clone(), self.session.state());
         let (seat, last) = (self.context.seat.clone(), self.last_server());
-        Some(NextLogin { worker, criteria, relogin, info, own, told, state, seat, last, start: None })
+        Some(NextLogin { worker, criteria, login, info, own, told, state, seat, last, start: None })
     }
 
     pub(super) fn poll_taking(&mut self, cx: &mut Context<'_>) -> Next {
@@ -310,7 +275,7 @@ impl Relay {
 
     /// One line for each move.
     fn log_arrival(&self, to: &str, took: Duration) {
-        let (cause, from, fingerprint, message) = match self.context.moving {
+        let (cause, from, fingerprint, message) = match self.context.moving.as_deref().copied() {
             None => return,
             Some(MoveReason::Moved { cause, from }) => (cause.word(), from, None, "session moved"),
             Some(MoveReason::Repeated(Repeated { cause, from, fingerprint, .. })) => {
@@ -332,8 +297,8 @@ impl Relay {
 
     /// The request that is to be sent again to the next server.
     fn repeated(&self) -> Option<Repeated> {
-        match self.context.moving {
-            Some(MoveReason::Repeated(repeated)) => Some(repeated),
+        match self.context.moving.as_deref() {
+            Some(MoveReason::Repeated(repeated)) => Some(*repeated),
             Some(MoveReason::Moved { .. }) | None => None,
         }
     }
@@ -341,7 +306,7 @@ impl Relay {
     /// Counts and times the end of a search for another server that began at `since`.
     fn count_move(&mut self, outcome: MoveOutcome, since: Instant) {
         let metrics = &self.worker.metrics;
-        let kind = match self.context.moving.take() {
+        let kind = match self.context.moving.take().map(|moving| *moving) {
             None => return,
             Some(MoveReason::Moved { cause, .. }) => {
                 metrics.moves_ended[outcome.index()].one(cause);
@@ -356,15 +321,16 @@ impl Relay {
     }
 
     /// Gives the server back, if there is one, to take another.
-    pub(super) fn detach(&mut self) -> Option<ServerConnection> {
+    pub(super) fn detach(&mut self) -> Option<Box<ServerConnection>> {
         let left = self.release()?;
         let from = left.lease.server();
-        self.context.left = Some(Move::from(&self.worker.shared.health, from, self.answered_at));
+        let moving = Move::from(&self.worker.shared.health, from, self.answered_at);
+        self.context.left = Some(Box::new(moving));
         Some(left)
     }
 
     /// Gives the server back, if there is one. Its connection is closed unless a pool gets it.
-    pub(super) fn release(&mut self) -> Option<ServerConnection> {
+    pub(super) fn release(&mut self) -> Option<Box<ServerConnection>> {
         let left = match std::mem::replace(&mut self.server, Attachment::Detached) {
             Attachment::Attached(server) => Some(server),
             Attachment::Detached | Attachment::Queued(_) | Attachment::Taking(_) => None,
@@ -390,14 +356,14 @@ impl Relay {
 
     /// Counts and logs that the session leaves its server.
     pub(super) fn leaves_for(&mut self, cause: MoveCause) {
-        let Attachment::Attached(ServerConnection { lease, name, .. }) = &self.server else { return };
+        let Some(ServerConnection { lease, name, .. }) = self.server.connection() else { return };
         let from = lease.server();
         self.worker.metrics.server(from).moves.one(cause);
         tracing::debug!(
             session.id = self.context.info.id.0, server.name = %name, cause = cause.word(),
             "session leaves its server"
         );
-        self.context.moving = Some(MoveReason::Moved { cause, from });
+        self.context.moving = Some(Box::new(MoveReason::Moved { cause, from }));
     }
 
     /// Gives the server back and closes its connection.

@@ -25,9 +25,16 @@ pub(super) enum Chunk {
 pub(super) struct RelayBuffer {
     /// Bytes that came and wait to be processed.
     pub(super) input: Input,
-    /// Bytes that the peer has not taken; the first `sent` of them are sent.
-    pending: Vec<u8>,
+    /// Bytes that the peer has not taken, if there are any.
+    unsent: Option<Box<Unsent>>,
+}
+
+/// Bytes that the peer has not taken: those of `bytes` behind the first `sent`, which are at least one.
+#[derive(Debug)]
+struct Unsent {
+    bytes: Vec<u8>,
     sent: usize,
+    /// Since when it has not taken them; `None` where that was not tried.
     blocked_since: Option<Instant>,
 }
 
@@ -73,33 +80,43 @@ impl RelayBuffer {
 
     /// Discards bytes for a peer that has gone.
     pub(super) fn drop_pending(&mut self) {
-        self.pending = Vec::new();
-        self.sent = 0;
-        self.blocked_since = None;
+        self.unsent = None;
     }
 
     /// What the peer has not taken.
     #[cfg(test)]
     pub(super) fn unsent(&self) -> &[u8] {
-        &self.pending[self.sent..]
+        self.unsent.as_ref().map_or(&[], |unsent| &unsent.bytes[unsent.sent..])
     }
 
     /// Whether nothing is pending.
+    #[inline]
     pub(super) fn is_flushed(&self) -> bool {
-        self.pending.is_empty()
+        self.unsent.is_none()
     }
 
     /// What the peer has not taken.
     pub(super) fn take_pending(&mut self) -> Vec<u8> {
-        let mut pending = std::mem::take(&mut self.pending);
-        pending.drain(..self.sent);
-        self.sent = 0;
-        pending
+        let Some(unsent) = self.unsent.take() else { return Vec::new() };
+        let Unsent { mut bytes, sent, .. } = *unsent;
+        bytes.drain(..sent);
+        bytes
     }
 
     /// Appends pending bytes.
     pub(super) fn push_pending(&mut self, bytes: &[u8]) {
-        self.pending.extend_from_slice(bytes);
+        self.push(bytes, None);
+    }
+
+    fn push(&mut self, bytes: &[u8], blocked_since: Option<Instant>) {
+        match &mut self.unsent {
+            Some(unsent) => {
+                unsent.bytes.extend_from_slice(bytes);
+                unsent.blocked_since = unsent.blocked_since.or(blocked_since);
+            }
+            None if bytes.is_empty() => {}
+            None => self.unsent = Some(Box::new(Unsent { bytes: bytes.to_vec(), sent: 0, blocked_since })),
+        }
     }
 
     /// Writes pending bytes. Ready when none are left, with how long the peer was blocked.
@@ -109,17 +126,18 @@ impl RelayBuffer {
         cx: &mut Context<'_>,
         peer: &mut Transport,
     ) -> Poll<io::Result<Duration>> {
-        if self.pending.is_empty() { Poll::Ready(Ok(Duration::ZERO)) } else { self.flush_pending(cx, peer) }
+        if self.is_flushed() { Poll::Ready(Ok(Duration::ZERO)) } else { self.flush_pending(cx, peer) }
     }
 
     #[cold]
     fn flush_pending(&mut self, cx: &mut Context<'_>, peer: &mut Transport) -> Poll<io::Result<Duration>> {
-        while self.sent < self.pending.len() {
-            self.sent += ready!(peer.poll_send(cx, &self.pending[self.sent..]))?;
+        let Some(unsent) = &mut self.unsent else { return Poll::Ready(Ok(Duration::ZERO)) };
+        while unsent.sent < unsent.bytes.len() {
+            unsent.sent += ready!(peer.poll_send(cx, &unsent.bytes[unsent.sent..]))?;
         }
-        self.pending = Vec::new();
-        self.sent = 0;
-        Poll::Ready(Ok(self.blocked_since.take().map_or(Duration::ZERO, |since| since.elapsed())))
+        let blocked = unsent.blocked_since.map_or(Duration::ZERO, |since| since.elapsed());
+        self.unsent = None;
+        Poll::Ready(Ok(blocked))
     }
 
     /// Writes what the peer takes at once, and keeps the rest pending.
@@ -131,13 +149,13 @@ impl RelayBuffer {
         now: Instant,
     ) -> io::Result<()> {
         // First without a waker: the socket nearly always takes all bytes.
-        let mut written = match self.pending.is_empty().then(|| peer.try_write(bytes)) {
+        let mut written = match self.is_flushed().then(|| peer.try_write(bytes)) {
             Some(Ok(n)) if n == bytes.len() => return Ok(()),
             Some(Ok(n)) => n,
             Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
             Some(Err(_)) | None => 0,
         };
-        while self.pending.is_empty() && written < bytes.len() {
+        while self.is_flushed() && written < bytes.len() {
             match peer.poll_send(cx, &bytes[written..]) {
                 Poll::Ready(Ok(n)) => written += n,
                 Poll::Ready(Err(error)) => return Err(error),
@@ -145,8 +163,7 @@ impl RelayBuffer {
             }
         }
         if written < bytes.len() {
-            self.pending.extend_from_slice(&bytes[written..]);
-            self.blocked_since.get_or_insert(now);
+            self.push(&bytes[written..], Some(now));
         }
         Ok(())
     }

@@ -23,7 +23,8 @@ impl Relay {
         }
         let told = ReportedDefaults::of(self.session.defaults());
         let info = Arc::clone(&self.context.info);
-        let keys = self.context.own.confirm(defaults, [&info.user, &info.database], &told);
+        let keys =
+            Arc::make_mut(&mut self.context.own).confirm(defaults, [&info.user, &info.database], &told);
         if !keys.is_empty() {
             tracing::debug!(
                 session.id = info.id.0, settings = ?keys,
@@ -47,7 +48,7 @@ impl Relay {
     /// Takes the values that the session's server has returned.
     pub(super) fn take_defaults(&mut self) {
         if let Some(values) = self.session.take_login_values() {
-            self.context.own.told(values);
+            Arc::make_mut(&mut self.context.own).told(values);
         }
     }
 }

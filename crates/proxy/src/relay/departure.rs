@@ -53,7 +53,7 @@ impl Relay {
         if planned.urgency == Urgency::InTurn && self.await_confirmation() {
             return None;
         }
-        let Attachment::Attached(ServerConnection { lease, name, .. }) = &self.server else { return None };
+        let Some(ServerConnection { lease, name, .. }) = self.server.connection() else { return None };
         if is_known_soon && (planned.urgency == Urgency::InTurn || !self.can_leave()) {
             self.slot.due_by(Instant::now() + TICK);
             return None;
@@ -61,10 +61,12 @@ impl Relay {
         let now = Instant::now();
         let is_in_turn = planned.urgency == Urgency::InTurn;
         let stays = is_in_turn && self.session.stays_for().is_some();
-        let is_kept = stays || (is_in_turn && self.is_refused_elsewhere(&self.watch.refusals.skipped(now)));
+        let is_kept =
+            stays || (is_in_turn && self.is_refused_elsewhere(&self.watch.rare().refusals.skipped(now)));
         if is_kept || !self.can_leave() {
-            let is_unmovable =
-                stays || !self.can_leave() || self.is_refused_elsewhere(&self.watch.refusals.lasting(now));
+            let is_unmovable = stays
+                || !self.can_leave()
+                || self.is_refused_elsewhere(&self.watch.rare().refusals.lasting(now));
             let must_end = planned.if_unmovable == IfUnmovable::End && !self.watch.is_leaving();
             if must_end && is_unmovable && self.has_room_elsewhere() {
                 let server = name.to_string();
@@ -97,7 +99,7 @@ impl Relay {
 
     /// When to ask again whether it is the session's turn to leave `server`; `None` when it is.
     fn not_before(&self, server: ServerId, now: Instant) -> Option<Instant> {
-        let latest = self.watch.stays_until.max(self.watch.next_search);
+        let latest = self.watch.rare().stays_until.max(self.watch.rare().next_search);
         if let Some(until) = latest.filter(|until| *until > now) {
             return Some(until);
         }
@@ -119,10 +121,7 @@ impl Relay {
     /// The other servers that would do.
     fn other_servers(&self) -> impl Iterator<Item = ServerId> {
         let shared = &self.worker.shared;
-        let own = match &self.server {
-            Attachment::Attached(ServerConnection { lease, .. }) => Some(lease.server()),
-            Attachment::Detached | Attachment::Queued(_) | Attachment::Taking(_) => None,
-        };
+        let own = self.server.connection().map(|server| server.lease.server());
         let eligible = self.context.criteria.eligible(&shared.health.load(), &self.live, &shared.attached);
         eligible.servers.into_iter().map(|candidate| candidate.id).filter(move |id| Some(*id) != own)
     }

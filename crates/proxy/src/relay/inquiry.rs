@@ -23,7 +23,6 @@ use trunkline_health::{EndedBy, Termination};
 use trunkline_reactor::timer;
 use trunkline_session::ServerLoss;
 
-use super::attach::Attachment;
 use super::watch::Pause;
 use super::{ClientState, Ending, Next, Relay};
 use crate::pool::connection::ServerConnection;
@@ -55,7 +54,7 @@ impl Relay {
 
     /// Asks which of the two it is, and holds back `said`, the server's bytes that were not forwarded.
     pub(super) fn inquire(&mut self, said: &[u8], now: Instant) {
-        let Attachment::Attached(ServerConnection { lease, address, postmaster, .. }) = &self.server else {
+        let Some(ServerConnection { lease, address, postmaster, .. }) = self.server.connection() else {
             return;
         };
         self.to_client.input.keep(said);

@@ -7,7 +7,7 @@ use trunkline_codec::sqlstate::SqlState;
 use trunkline_health::PassiveFailure;
 use trunkline_session::{FatalOrigin, LossPlan, RecoveryOptions, ServerLoss};
 
-use super::attach::{Attachment, MoveReason};
+use super::attach::MoveReason;
 use super::{ClientState, Ending, Relay};
 use crate::errors::code_of;
 use crate::pool::connection::ServerConnection;
@@ -19,7 +19,7 @@ use trunkline_telemetry::metrics::{
 impl Relay {
     /// Handles the loss of the server; `None` when the session continues.
     pub(super) fn server_lost(&mut self, loss: ServerLoss) -> Option<Ending> {
-        let Attachment::Attached(ServerConnection { lease, .. }) = &self.server else { return None };
+        let Some(ServerConnection { lease, .. }) = self.server.connection() else { return None };
         let server = lease.server();
         self.confirm_defaults();
         // The functions may have just been read, and the session no longer pinned by a call.
@@ -78,13 +78,13 @@ impl Relay {
 
     /// The session was idle: another server is taken when the client sends its next request.
     fn moves_on(&mut self, loss: ServerLoss) {
-        if let Attachment::Attached(ServerConnection { lease, name, .. }) = &self.server {
+        if let Some(ServerConnection { lease, name, .. }) = self.server.connection() {
             tracing::debug!(
                 session.id = self.context.info.id.0, server.name = %name, ?loss,
                 "server was lost while the session was idle, the session continues on another server"
             );
             let from = lease.server();
-            self.context.moving = Some(MoveReason::Moved { cause: MoveCause::ServerLost, from });
+            self.context.moving = Some(Box::new(MoveReason::Moved { cause: MoveCause::ServerLost, from }));
             let metrics = self.worker.metrics.server(from);
             metrics.moves.one(MoveCause::ServerLost);
             if self.session.is_pristine() {
@@ -96,14 +96,14 @@ impl Relay {
 
     /// The request in flight fails, and the session continues.
     fn fails(&mut self, loss: ServerLoss, answer: &Bytes, code: SqlState) {
-        if let Attachment::Attached(ServerConnection { lease, name, .. }) = &self.server {
+        if let Some(ServerConnection { lease, name, .. }) = self.server.connection() {
             let info = &self.context.info;
             tracing::warn!(
                 session.id = info.id.0, client.addr = %info.client, server.name = %name, ?loss, %code,
                 "server was lost, the request in flight fails and the session continues"
             );
             let from = lease.server();
-            self.context.moving = Some(MoveReason::Moved { cause: MoveCause::ServerLost, from });
+            self.context.moving = Some(Box::new(MoveReason::Moved { cause: MoveCause::ServerLost, from }));
             let metrics = self.worker.metrics.server(from);
             metrics.requests_failed.one(failure_cause(code, loss));
             metrics.moves.one(MoveCause::ServerLost);
@@ -114,7 +114,7 @@ impl Relay {
     }
 
     fn ends_with_server(&self, message: &'static str, loss: ServerLoss, cause: LossCause) {
-        let Attachment::Attached(ServerConnection { name, .. }) = &self.server else { return };
+        let Some(ServerConnection { name, .. }) = self.server.connection() else { return };
         let info = &self.context.info;
         tracing::warn!(
             session.id = info.id.0, client.addr = %info.client, server.name = %name, ?loss,
@@ -125,7 +125,7 @@ impl Relay {
 
     /// The server ended this session alone. The client gets its message, which has this code.
     pub(super) fn is_terminated(&self, code: Option<SqlState>) {
-        let Attachment::Attached(ServerConnection { lease, name, .. }) = &self.server else { return };
+        let Some(ServerConnection { lease, name, .. }) = self.server.connection() else { return };
         let (info, cause) = (&self.context.info, TerminationCause::of(code));
         tracing::info!(
             session.id = info.id.0, client.addr = %info.client, server.name = %name, cause = cause.word(),
@@ -156,7 +156,7 @@ impl Relay {
 
     /// Makes the kernel discard unsent bytes: a server that comes back must not receive them.
     fn forget_unsent(&mut self) {
-        let Attachment::Attached(ServerConnection { stream, .. }) = &self.server else { return };
+        let Some(ServerConnection { stream, .. }) = self.server.connection() else { return };
         if let Err(error) = stream.set_zero_linger() {
             tracing::debug!(session.id = self.context.info.id.0, %error, "could not discard unsent bytes");
         }
@@ -172,7 +172,7 @@ impl Relay {
     }
 
     pub(super) fn count_loss(&self, cause: LossCause) {
-        if let Attachment::Attached(ServerConnection { lease, .. }) = &self.server {
+        if let Some(ServerConnection { lease, .. }) = self.server.connection() {
             self.worker.metrics.server(lease.server()).sessions_lost.one(cause);
         }
     }

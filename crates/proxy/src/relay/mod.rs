@@ -16,6 +16,7 @@
 //! ```
 
 mod attach;
+mod attachment;
 mod buffer;
 mod defaults;
 mod departure;
@@ -113,7 +114,7 @@ struct SessionContext {
     info: Arc<SessionInfo>,
     cancel: CancelHandle,
     criteria: ServerCriteria,
-    relogin: Option<Rc<Relogin>>,
+    relogin: Option<Relogin>,
     /// Its place among the clients of its pools.
     seat: Option<Rc<PoolSeat>>,
     /// Where it last gave a connection back to the pools.
@@ -131,15 +132,15 @@ struct SessionContext {
     /// Whether it keeps its connection for a question about sequences.
     sequences: SequenceStay,
     /// The defaults of its first login.
-    own: SessionDefaults,
+    own: Arc<SessionDefaults>,
     /// The server that the session was on, while it has none.
-    left: Option<Move>,
+    left: Option<Box<Move>>,
     /// Why it left that server.
-    moving: Option<MoveReason>,
+    moving: Option<Box<MoveReason>>,
     /// The sessions that may want its exported snapshots.
     group: ClientGroup,
     /// Its exported snapshot, for them to be found.
-    exported: Option<ExportedSnapshot>,
+    exported: Option<Box<ExportedSnapshot>>,
     _permit: SessionPermit,
 }
 
@@ -166,7 +167,7 @@ impl Relay {
             .with_functions(new_session.functions.clone());
         session.process_at_login(new_session.info.process_id);
         if new_session.server.member.is_some() {
-            let ServerConnection { name, state, .. } = &new_session.server;
+            let ServerConnection { name, state, .. } = &*new_session.server;
             session.connection_taken(Arc::clone(name), role, Bytes::new(), state);
         }
         let is_replication = new_session.is_replication;
@@ -185,21 +186,21 @@ impl Relay {
             ..
         } = *new_session;
         // A replication connection cannot move: its position in the WAL is that of its server.
-        let relogin = relogin.filter(|_| !is_replication).map(Rc::new);
+        let relogin = relogin.filter(|_| !is_replication);
         let id = server.lease.server();
         count_arrival(&worker, id);
         client.change_reader();
         slot.set_place(relogin.as_ref().and_then(|_| criteria.place_on(id)));
-        let own = server.own.as_deref().cloned().unwrap_or_else(|| {
+        let own = server.own.clone().unwrap_or_else(|| {
             let names: [&str; 2] = [&info.user, &info.database];
-            SessionDefaults::at_login(&worker.shared.defaults, id, server.since, names)
+            Arc::new(SessionDefaults::at_login(&worker.shared.defaults, id, server.since, names))
         });
         let context = SessionContext {
             info,
             cancel,
             criteria,
             relogin,
-            seat: seat.map(Rc::new),
+            seat,
             last: None,
             carried: CarriedState::default(),
             chosen_at: now,
@@ -331,7 +332,8 @@ impl Relay {
     /// Whether there is something to read from the server or to write to the client.
     #[inline]
     fn has_news_for_client(&self) -> bool {
-        let may_read = matches!(&self.server, Attachment::Attached(ServerConnection { stream, .. }) if stream.may_read());
+        let may_read =
+            matches!(self.server.connection(), Some(ServerConnection { stream, .. }) if stream.may_read());
         may_read || self.to_client.has_work()
     }
 
@@ -369,5 +371,16 @@ impl Future for Relay {
         };
         this.finish();
         Poll::Ready(ending)
+    }
+}
+
+#[cfg(test)]
+mod sizes {
+    use super::*;
+
+    #[test]
+    fn a_session_without_a_server_is_small() {
+        let sizes = [size_of::<Relay>(), size_of::<SessionContext>()];
+        assert!(sizes[0] <= 736 && sizes[1] <= 288, "{sizes:?} bytes");
     }
 }

@@ -15,6 +15,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -22,7 +23,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use trunkline_telemetry::metrics::{Label, MoveCause, MoveRefusal};
 use trunkline_topology::ServerId;
 
-use super::attach::Attachment;
 use super::watch::Pause;
 use super::{Next, Relay};
 use crate::defaults::SessionDefaults;
@@ -37,7 +37,7 @@ pub(super) struct PlannedSearch {
     search: Pin<Box<dyn Future<Output = Result<ReadyServer, Vec<RefusedBy>>>>>,
     cause: MoveCause,
     /// The defaults that the search restores. They are the session's own once it has moved.
-    own: SessionDefaults,
+    own: Arc<SessionDefaults>,
     /// When the client was first seen to wait for the end of the search.
     awaited_since: Option<Instant>,
     _second_connection: OwnedSemaphorePermit,
@@ -68,6 +68,9 @@ struct ServerRefused {
 }
 
 impl Refusals {
+    /// Of a session that no server has refused.
+    pub(super) const NONE: Refusals = Refusals(Vec::new());
+
     fn note(&mut self, by: RefusedBy, now: Instant) {
         let before = self.0.iter().position(|refusal| refusal.by.server == by.server);
         let times = before.map_or(0, |at| self.0.swap_remove(at).times);
@@ -100,7 +103,7 @@ impl Refusals {
 impl Relay {
     /// Begins to search for another server, if there is room for one more connection.
     pub(super) fn plan_move(&mut self, cause: MoveCause) {
-        let Attachment::Attached(ServerConnection { lease, .. }) = &self.server else { return };
+        let Some(ServerConnection { lease, .. }) = self.server.connection() else { return };
         let from = lease.server();
         let now = Instant::now();
         let Some(permit) = self.worker.shared.pace.second_connection() else {
@@ -109,8 +112,8 @@ impl Relay {
         };
         let Some(next) = self.next_login() else { return };
         let moving = Move::from(&self.worker.shared.health, from, self.answered_at);
-        let own = next.own().clone();
-        let search = Box::pin(next.take_planned(moving, self.watch.refusals.skipped(now)));
+        let own = Arc::clone(next.own());
+        let search = Box::pin(next.take_planned(moving, self.watch.rare().refusals.skipped(now)));
         let planned = PlannedSearch { search, cause, own, awaited_since: None, _second_connection: permit };
         self.watch.pause(Pause::Moving(planned));
         // Nobody has polled it yet.
@@ -186,13 +189,13 @@ impl Relay {
         self.note_wait_of(&planned);
         let now = Instant::now();
         for by in refused {
-            self.watch.refusals.note(*by, now);
+            self.watch.rare_mut().refusals.note(*by, now);
             self.worker.metrics.server(by.server).moves_refused.one(by.reason);
             self.log_refusal(*by, planned.cause, now);
         }
         // Those that refused are skipped by then.
         let pause = if refused.is_empty() { LOOK_INTERVAL } else { TICK };
-        self.watch.next_search = Some(now + pause);
+        self.watch.rare_mut().next_search = Some(now + pause);
         Next::Again
     }
 
@@ -200,7 +203,7 @@ impl Relay {
     pub(super) fn break_off(&mut self) -> Next {
         if let Some(planned) = self.watch.end_search() {
             self.note_wait_of(&planned);
-            self.watch.next_search = Some(Instant::now() + TICK);
+            self.watch.rare_mut().next_search = Some(Instant::now() + TICK);
         }
         Next::Again
     }
@@ -213,7 +216,7 @@ impl Relay {
     }
 
     fn log_refusal(&self, by: RefusedBy, cause: MoveCause, now: Instant) {
-        let Attachment::Attached(ServerConnection { name, .. }) = &self.server else { return };
+        let Some(ServerConnection { name, .. }) = self.server.connection() else { return };
         let snapshot = self.worker.shared.health.load();
         let refusing = snapshot.server(by.server).map(|status| &status.name);
         let (id, reason, cause) = (self.context.info.id.0, in_words(by.reason), cause.word());

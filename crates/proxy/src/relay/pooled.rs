@@ -12,7 +12,6 @@ use trunkline_routing::eligible;
 use trunkline_session::{ConnectionState, SessionState, diff};
 use trunkline_topology::ServerId;
 
-use super::attach::Attachment;
 use super::{Next, Relay};
 use crate::cancel::Parting;
 use crate::context::Worker;
@@ -149,7 +148,7 @@ impl Relay {
         match start {
             PoolStart::Idle(server, CheckFirst::Unneeded) if self.is_ready(&server, last) => {
                 let login_reply = LoginReply { is_standby: server.is_standby, ..LoginReply::default() };
-                let taken = ReadyServer { server: *server, login_reply, choice: ChoiceReason::Regular };
+                let taken = ReadyServer { server, login_reply, choice: ChoiceReason::Regular };
                 self.attach(taken, since);
                 self.context.chosen_at = last.chosen_at;
                 None
@@ -179,7 +178,7 @@ impl Relay {
     /// The client has left without a request: what the pools have answered is not needed.
     pub(super) fn put_back(&self, start: Option<PoolStart>) {
         if let Some(PoolStart::Idle(server, _)) = start {
-            self.worker.put_back(*server);
+            self.worker.put_back(server);
         }
     }
 
@@ -196,7 +195,7 @@ impl Relay {
     }
 
     fn give_back_if_free(&mut self) {
-        let Attachment::Attached(ServerConnection { member, lease, own, .. }) = &self.server else {
+        let Some(ServerConnection { member, lease, own, .. }) = self.server.connection() else {
             return;
         };
         let (server, is_pooled) = (lease.server(), member.is_some());
@@ -224,7 +223,7 @@ impl Relay {
         self.context.last = Some(LastServer { server, answered_at, chosen_at });
         let defaults = self.context.own.digest();
         self.context.carried = carried_for(&self.session.state(), defaults);
-        let own = is_new.then(|| Arc::new(self.context.own.clone()));
+        let own = is_new.then(|| Arc::clone(&self.context.own));
         let Some(mut left) = self.release() else { return };
         left.own = own.or(left.own);
         let reason = match state {
@@ -247,7 +246,7 @@ impl Relay {
         if std::mem::replace(&mut self.context.awaits_look, true) {
             return;
         }
-        let Attachment::Attached(ServerConnection { lease, .. }) = &self.server else { return };
+        let Some(ServerConnection { lease, .. }) = self.server.connection() else { return };
         let (server, number, worker) = (lease.server(), self.slot.number(), Rc::clone(&self.worker));
         spawn(async move {
             let looked = worker.shared.defaults.next_look(server);
@@ -265,7 +264,7 @@ impl Relay {
     /// What the session leaves on its connection at its end; `None` if no other may have it.
     pub(super) fn state_left(&self) -> Option<ConnectionState> {
         self.context.seat.as_ref()?;
-        let is_kept = matches!(&self.server, Attachment::Attached(ServerConnection { member: Some(_), .. }))
+        let is_kept = matches!(self.server.connection(), Some(ServerConnection { member: Some(_), .. }))
             && self.is_idle()
             && self.to_server.is_flushed()
             && !self.watch.is_leaving()
@@ -279,7 +278,7 @@ impl Relay {
         let mode = self.context.seat.as_ref().map(|seat| seat.mode());
         let Some(server) = self.release() else { return };
         let (Some(state), Some(mode), true) = (state, mode, may_part) else { return };
-        let left = LeftConnection { server, state, mode, own: self.context.own.clone() };
+        let left = LeftConnection { server, state, mode, own: Arc::clone(&self.context.own) };
         if left.own.is_unconfirmed() {
             let told = ReportedDefaults::of(self.session.defaults());
             spawn(confirm(Rc::clone(&self.worker), left, Arc::clone(&self.context.info), told));
@@ -291,17 +290,17 @@ impl Relay {
 
 /// A connection whose client has gone.
 struct LeftConnection {
-    server: ServerConnection,
+    server: Box<ServerConnection>,
     state: ConnectionState,
     mode: PoolMode,
-    own: SessionDefaults,
+    own: Arc<SessionDefaults>,
 }
 
 impl LeftConnection {
     fn give_back(self, worker: &Rc<Worker>) {
         let LeftConnection { mut server, state, mode, own } = self;
         let defaults = own.digest();
-        server.own = Some(Arc::new(own));
+        server.own = Some(own);
         match mode {
             PoolMode::Transaction if state.tainted().is_none() => {
                 worker.check_in(server, state, defaults, Instant::now())
@@ -328,7 +327,7 @@ async fn confirm(
         }
     };
     let _elapsed = timer::timeout(DEFAULTS_NEWS_PATIENCE, looked).await;
-    let in_doubt = left.own.confirm(defaults, [&info.user, &info.database], &told);
+    let in_doubt = Arc::make_mut(&mut left.own).confirm(defaults, [&info.user, &info.database], &told);
     if in_doubt.is_empty() && !left.own.is_unconfirmed() {
         left.give_back(&worker);
     } else {
@@ -338,7 +337,7 @@ async fn confirm(
 }
 
 /// Has the connection forget its session, and gives it back; closes it where that cannot be done.
-async fn reset(worker: Rc<Worker>, server: ServerConnection, state: ConnectionState, defaults: u32) {
+async fn reset(worker: Rc<Worker>, server: Box<ServerConnection>, state: ConnectionState, defaults: u32) {
     let is_clean = state.tainted().is_none() && diff(&state, &SessionState::new()).is_empty();
     if is_clean {
         return worker.check_in(server, state, defaults, Instant::now());

@@ -131,7 +131,7 @@ impl Relay {
                 Poll::Ready(Ok(blocked)) if blocked.is_zero() => {}
                 Poll::Ready(Ok(blocked)) => self.session.note_client_blocked(blocked),
             }
-            let Attachment::Attached(ServerConnection { stream, .. }) = &mut self.server else {
+            let Some(ServerConnection { stream, .. }) = self.server.connection_mut() else {
                 return Next::Again;
             };
             let mut buffer = worker.buffer.borrow_mut();
@@ -225,14 +225,14 @@ impl Relay {
         if bytes.is_empty() {
             return Ok(());
         }
-        if let Attachment::Attached(ServerConnection { lease, .. }) = &self.server {
+        if let Some(ServerConnection { lease, .. }) = self.server.connection() {
             self.worker.metrics.server(lease.server()).bytes_to_client.add(bytes.len() as u64);
         }
         self.to_client.write(cx, &mut self.client, bytes, now)
     }
 
     pub(super) fn forward_to_server(&mut self, cx: &mut Context<'_>, bytes: &[u8], now: Instant) {
-        let Attachment::Attached(ServerConnection { stream, lease, .. }) = &mut self.server else { return };
+        let Some(ServerConnection { stream, lease, .. }) = self.server.connection_mut() else { return };
         if bytes.is_empty() {
             return;
         }
@@ -246,7 +246,7 @@ impl Relay {
     /// Forwards the client's last bytes. The proxy does not wait for the server to close, which would cost a
     /// wakeup and a read.
     fn say_goodbye(&mut self, bytes: &[u8]) {
-        let Attachment::Attached(ServerConnection { stream, lease, .. }) = &self.server else { return };
+        let Some(ServerConnection { stream, lease, .. }) = self.server.connection() else { return };
         self.worker.metrics.server(lease.server()).bytes_to_server.add(bytes.len() as u64);
         // If the socket does not take them, closing it is enough.
         let _ = stream.try_write_last(bytes);
@@ -254,7 +254,7 @@ impl Relay {
 
     /// `Some` while bytes for the server are pending.
     fn flush_to_server(&mut self, cx: &mut Context<'_>) -> Option<Next> {
-        let Attachment::Attached(ServerConnection { stream, .. }) = &mut self.server else {
+        let Some(ServerConnection { stream, .. }) = self.server.connection_mut() else {
             return Some(Next::Again);
         };
         match self.to_server.poll_flush(cx, stream) {
@@ -289,7 +289,8 @@ impl Relay {
             | Attachment::Queued(_)
             | Attachment::Taking(_) => None,
         };
-        self.context.exported = server.map(|server| self.worker.shared.snapshots.export(group, server));
+        self.context.exported =
+            server.map(|server| Box::new(self.worker.shared.snapshots.export(group, server)));
     }
 
     /// The client closed its sending side: so does the proxy towards the server, after the last byte.

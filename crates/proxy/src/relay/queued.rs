@@ -43,7 +43,7 @@ impl Relay {
             servers.insert(0, last.server);
             ticket.set_candidates(&servers);
         }
-        self.server = Attachment::Queued(Queued { ticket, last, looked_at: since });
+        self.server = Attachment::Queued(Box::new(Queued { ticket, last, looked_at: since }));
         // One of the others may have had something at once.
         if has_others { Next::Again } else { self.wait_on(cx, since, since) }
     }
@@ -57,7 +57,7 @@ impl Relay {
                 return Next::Again;
             }
         };
-        let Queued { ticket, last, looked_at } = queued;
+        let Queued { ticket, last, looked_at } = *queued;
         let since = ticket.since;
         let now = Instant::now();
         match ticket.take(&self.worker.shelf, self.worker.number(), now) {
@@ -66,7 +66,7 @@ impl Relay {
                 self.end_wait(cx, start, last, since)
             }
             Err(ticket) => {
-                self.server = Attachment::Queued(Queued { ticket, last, looked_at });
+                self.server = Attachment::Queued(Box::new(Queued { ticket, last, looked_at }));
                 self.wait_on(cx, since, now)
             }
         }
@@ -124,9 +124,9 @@ impl Relay {
         let others = self.others_than(last);
         let own = may_stay.then_some(last);
         let servers: Vec<ServerId> = own.into_iter().chain(others).collect();
-        let Attachment::Queued(Queued { ticket, .. }) = &self.server else { return Some(Next::Again) };
+        let Attachment::Queued(queued) = &self.server else { return Some(Next::Again) };
         if !servers.is_empty() {
-            ticket.set_candidates(&servers);
+            queued.ticket.set_candidates(&servers);
         }
         if may_stay {
             return None;

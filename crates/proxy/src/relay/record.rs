@@ -10,7 +10,6 @@ use trunkline_tls::Negotiated;
 use trunkline_topology::ServerId;
 
 use super::Relay;
-use super::attach::Attachment;
 use crate::context::{Live, Worker};
 use crate::login::NewSession;
 use crate::pool::connection::ServerConnection;
@@ -71,10 +70,7 @@ impl Recorder<'_> {
 impl Relay {
     /// Calls the session with a sink for its statements.
     pub(super) fn record<T>(&mut self, work: impl FnOnce(&mut Session, &mut Recorder<'_>) -> T) -> T {
-        let server = match &self.server {
-            Attachment::Attached(connection) => Some(connection),
-            Attachment::Detached | Attachment::Queued(_) | Attachment::Taking(_) => None,
-        };
+        let server = self.server.connection();
         let mut recorder = Recorder {
             metrics: &self.worker.metrics,
             server,

@@ -17,6 +17,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -26,7 +27,7 @@ use trunkline_session::{Fingerprint, ServerRole};
 use trunkline_telemetry::metrics::{Label, RepeatCause};
 use trunkline_topology::{Role, ServerId};
 
-use super::attach::{Attachment, MoveReason};
+use super::attach::MoveReason;
 use super::watch::Pause;
 use super::{Ending, Next, Relay};
 use crate::defaults::SessionDefaults;
@@ -54,7 +55,7 @@ pub(super) struct RepeatSearch {
     search: Pin<Box<dyn Future<Output = Result<ReadyServer, Vec<RefusedBy>>>>>,
     code: SqlState,
     /// The defaults that the search restores.
-    own: SessionDefaults,
+    own: Arc<SessionDefaults>,
     since: Instant,
     _second_connection: OwnedSemaphorePermit,
 }
@@ -75,7 +76,7 @@ impl Relay {
 
     /// Whether health has found the server promoted. The session learns that from the server's next answer only.
     fn is_promoted(&self) -> bool {
-        let Attachment::Attached(ServerConnection { lease, .. }) = &self.server else { return false };
+        let Some(ServerConnection { lease, .. }) = self.server.connection() else { return false };
         let snapshot = self.worker.shared.health.load();
         snapshot.server(lease.server()).is_some_and(|status| status.role == Role::Primary)
     }
@@ -98,15 +99,15 @@ impl Relay {
         let cause = RepeatCause::of_code(code);
         let goes_on = cause == RepeatCause::RecoveryConflict;
         let permit = goes_on.then(|| self.worker.shared.pace.second_connection()).flatten();
-        let (Some(permit), Some(next), Attachment::Attached(ServerConnection { lease, .. })) =
-            (permit, self.next_login(), &self.server)
+        let (Some(permit), Some(next), Some(ServerConnection { lease, .. })) =
+            (permit, self.next_login(), self.server.connection())
         else {
             self.repeat(cause);
             return;
         };
         let mut moving = Move::from(&self.worker.shared.health, lease.server(), self.answered_at);
         self.prefer_primary(cause, self.repeats + 1, &mut moving);
-        let own = next.own().clone();
+        let own = Arc::clone(next.own());
         let search = Box::pin(next.take_to_repeat(moving));
         let since = Instant::now();
         self.to_client.input.keep(said);
@@ -124,7 +125,7 @@ impl Relay {
         let Some(Pause::Repeating(repeating)) = self.watch.paused() else { return Next::Again };
         let Poll::Ready(outcome) = repeating.search.as_mut().poll(cx) else { return Next::Wait };
         let (cause, since, own) =
-            (RepeatCause::of_code(repeating.code), repeating.since, repeating.own.clone());
+            (RepeatCause::of_code(repeating.code), repeating.since, Arc::clone(&repeating.own));
         self.watch.ends_pause();
         match outcome {
             Ok(taken) => {
@@ -179,7 +180,7 @@ impl Relay {
     }
 
     fn repeat_since(&mut self, cause: RepeatCause, since: Instant) {
-        let Attachment::Attached(ServerConnection { lease, name, .. }) = &self.server else { return };
+        let Some(ServerConnection { lease, name, .. }) = self.server.connection() else { return };
         let Some(request) = self.journal.take() else { return };
         let (fingerprint, from) = (self.session.fingerprint(&request), lease.server());
         self.worker.metrics.server(from).repeats.one(cause);
@@ -190,13 +191,13 @@ impl Relay {
         );
         self.repeats += 1;
         let repeated = Repeated { cause, from, fingerprint, since };
-        self.context.moving = Some(MoveReason::Repeated(repeated));
+        self.context.moving = Some(Box::new(MoveReason::Repeated(repeated)));
         match self.detach() {
             // The others are lost, or about to be.
             Some(left) if cause == RepeatCause::RecoveryConflict => left.terminate(),
             Some(_) | None => {}
         }
-        if let Some(mut left) = self.context.left {
+        if let Some(mut left) = self.context.left.take() {
             self.prefer_primary(cause, self.repeats, &mut left);
             self.context.left = Some(left);
         }

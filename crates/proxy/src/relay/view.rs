@@ -22,11 +22,9 @@ impl Relay {
     }
 
     fn view(&self) -> SessionRow {
-        let (server, server_tls) = match &self.server {
-            Attachment::Attached(ServerConnection { name, stream, .. }) => {
-                (Some(Arc::clone(name)), stream.negotiated())
-            }
-            Attachment::Detached | Attachment::Queued(_) | Attachment::Taking(_) => (None, None),
+        let (server, server_tls) = match self.server.connection() {
+            Some(ServerConnection { name, stream, .. }) => (Some(Arc::clone(name)), stream.negotiated()),
+            None => (None, None),
         };
         // A reason that lasts is shown before one that ends with the transaction.
         let refused =
@@ -46,7 +44,7 @@ impl Relay {
     /// Why no other server takes a session that is to leave its own.
     fn refusal(&self, now: Instant) -> Option<MoveRefusal> {
         self.watch.must_leave?;
-        let refusals = &self.watch.refusals;
+        let refusals = &self.watch.rare().refusals;
         let refused = refusals.reason(now).filter(|_| self.is_refused_elsewhere(&refusals.skipped(now)));
         refused.or_else(|| self.are_others_full().then_some(MoveRefusal::TooManyConnections))
     }

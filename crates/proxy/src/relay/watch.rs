@@ -25,12 +25,10 @@ use trunkline_telemetry::metrics::{IneligibleState, MoveCause};
 /// What the session watches.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    /// The server sent a FATAL error, and must close the connection by then.
-    leaving: Option<Instant>,
+    /// What only few sessions have to remember.
+    rare: Option<Box<RarelyWatched>>,
     /// Nothing goes between the client and the server until this is over.
     pause: Option<Box<Pause>>,
-    /// The server is down according to health. If it stays silent until then, it is given up.
-    stalled: Option<Instant>,
     /// Verdicts have changed, and the session has not checked them.
     must_look: bool,
     /// The server is down according to health.
@@ -39,14 +37,34 @@ pub(super) struct Watch {
     is_silent: bool,
     /// The session is to leave its server at its next idle point.
     pub(super) must_leave: Option<PlannedMove>,
-    /// The session came here because the other servers were behind. It does not try them again until then.
-    pub(super) stays_until: Option<Instant>,
     /// The session's server has been found ineligible, which is counted once.
     is_marked: bool,
+}
+
+/// What a session watches whose server is in trouble, or that may not go to another.
+#[derive(Debug, Default)]
+pub(super) struct RarelyWatched {
+    /// The server sent a FATAL error, and must close the connection by then.
+    leaving: Option<Instant>,
+    /// The server is down according to health. If it stays silent until then, it is given up.
+    stalled: Option<Instant>,
+    /// The session came here because the other servers were behind. It does not try them again until then.
+    pub(super) stays_until: Option<Instant>,
     /// When the session may search for another server again.
     pub(super) next_search: Option<Instant>,
     /// Servers that have refused the session since it came to this one.
     pub(super) refusals: Refusals,
+}
+
+impl RarelyWatched {
+    /// That of nearly all sessions.
+    const NOTHING: RarelyWatched = RarelyWatched {
+        leaving: None,
+        stalled: None,
+        stays_until: None,
+        next_search: None,
+        refusals: Refusals::NONE,
+    };
 }
 
 /// What a session with a server may wait for.
@@ -66,9 +84,25 @@ impl Watch {
         Watch { must_look: true, ..Watch::default() }
     }
 
+    /// What only few sessions have to remember.
+    #[inline]
+    pub(super) fn rare(&self) -> &RarelyWatched {
+        static NOTHING: RarelyWatched = RarelyWatched::NOTHING;
+        self.rare.as_deref().unwrap_or(&NOTHING)
+    }
+
+    /// The same, to add to it.
+    #[cold]
+    pub(super) fn rare_mut(&mut self) -> &mut RarelyWatched {
+        self.rare.get_or_insert_default()
+    }
+
     /// The server has sent something.
+    #[inline]
     pub(super) fn heard(&mut self) {
-        self.stalled = None;
+        if let Some(rare) = &mut self.rare {
+            rare.stalled = None;
+        }
     }
 
     /// The session has a new server, or none: forgets everything about the old one.
@@ -77,7 +111,7 @@ impl Watch {
     }
 
     pub(super) fn farewell(&mut self, now: Instant, slot: &Slot) {
-        let until = *self.leaving.get_or_insert(now + FAREWELL_PATIENCE);
+        let until = *self.rare_mut().leaving.get_or_insert(now + FAREWELL_PATIENCE);
         slot.set_due(Some(until));
     }
 
@@ -88,12 +122,15 @@ impl Watch {
 
     /// The session stays on its server until then.
     pub(super) fn stays_until(&mut self, until: Instant) {
-        self.stays_until = Some(until);
+        self.rare_mut().stays_until = Some(until);
     }
 
     /// The server goes on after its FATAL error, so it does not close.
+    #[inline]
     pub(super) fn stays(&mut self) {
-        self.leaving = None;
+        if let Some(rare) = &mut self.rare {
+            rare.leaving = None;
+        }
     }
 
     /// Has the session wait, in place of what it waits for now.
@@ -131,7 +168,7 @@ impl Watch {
     }
 
     pub(super) fn is_leaving(&self) -> bool {
-        self.leaving.is_some() || self.pause.is_some()
+        self.rare().leaving.is_some() || self.pause.is_some()
     }
 }
 
@@ -166,7 +203,7 @@ impl Relay {
                 return None;
             }
         }
-        let Attachment::Attached(ServerConnection { lease, .. }) = &self.server else { return None };
+        let Some(ServerConnection { lease, .. }) = self.server.connection() else { return None };
         if !self.worker.shared.health.load().is_fenced_primary(lease.server()) {
             return None;
         }
@@ -239,8 +276,8 @@ impl Relay {
                 cx.waker().wake_by_ref();
                 return self.server_lost(ServerLoss::TimedOut);
             }
-            let until =
-                *self.watch.stalled.get_or_insert_with(|| Instant::now() + self.live.timeouts.server_stall);
+            let stalled = &mut self.watch.rare_mut().stalled;
+            let until = *stalled.get_or_insert_with(|| Instant::now() + self.live.timeouts.server_stall);
             self.slot.due_by(until);
         }
         if self.slot.is_draining() && self.is_idle() {
@@ -278,12 +315,12 @@ impl Relay {
     fn check_deadlines(&mut self) -> Option<Ending> {
         let now = Instant::now();
         let is_over = |until: Option<Instant>| until.is_some_and(|until| until <= now);
-        if is_over(self.watch.leaving) {
-            self.watch.leaving = None;
+        if is_over(self.watch.rare().leaving) {
+            self.watch.stays();
             return self.server_lost(ServerLoss::Eof);
         }
-        if is_over(self.watch.stalled) {
-            self.watch.stalled = None;
+        if is_over(self.watch.rare().stalled) {
+            self.watch.heard();
             return self.server_lost(ServerLoss::TimedOut);
         }
         let (limit, kind) = self.idle_limit();
@@ -296,19 +333,19 @@ impl Relay {
     /// Checks whether the session's server is still eligible. If not, and another server is better, the session
     /// leaves at its next idle point.
     fn look_at_health(&mut self) {
-        let Attachment::Attached(ServerConnection { lease, name, .. }) = &self.server else { return };
+        let Some(ServerConnection { lease, name, .. }) = self.server.connection() else { return };
         let (server, name) = (lease.server(), Arc::clone(name));
         let snapshot = self.worker.shared.health.load();
         let Some(status) = snapshot.server(server) else { return };
         self.watch.is_down = status.state == State::Down;
         self.watch.is_silent = self.watch.is_down && status.silent;
-        if !status.state.takes_new() {
+        if let Some(rare) = self.watch.rare.as_mut().filter(|_| !status.state.takes_new()) {
             // The server is no better than others any more.
-            self.watch.stays_until = None;
+            rare.stays_until = None;
         }
         if !self.watch.is_down {
             // It answers probes again: its silence here means that the query takes long.
-            self.watch.stalled = None;
+            self.watch.heard();
         }
         let criteria = &self.context.criteria;
         let is_kept = status.state == State::Lagging && self.live.session.on_lagging == OnLagging::Keep;
@@ -358,7 +395,7 @@ impl Relay {
     #[inline]
     fn plan_idle_limit(&mut self) {
         let (limit, _) = self.idle_limit();
-        if limit.is_zero() || self.watch.is_leaving() || self.watch.stalled.is_some() {
+        if limit.is_zero() || self.watch.is_leaving() || self.watch.rare().stalled.is_some() {
             return;
         }
         if self.is_clients_turn() {

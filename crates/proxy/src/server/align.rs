@@ -71,9 +71,9 @@ pub(super) async fn align(
 
 /// The same on a connection that no session has. Returns the ParameterStatus messages, too.
 pub(crate) async fn run(
-    server: ServerConnection,
+    server: Box<ServerConnection>,
     alignment: &Alignment,
-) -> Result<(ServerConnection, BytesMut), AlignError> {
+) -> Result<(Box<ServerConnection>, BytesMut), AlignError> {
     let mut taken = ReadyServer::new(server, LoginReply::default());
     let _untold = align(&mut taken, alignment, Ask::Nothing).await?;
     if !taken.login_reply.read_ahead.is_empty() {

@@ -22,7 +22,7 @@ use crate::pool::connection::ServerConnection;
 /// A connection that is checked out, logged in and ready for the session.
 #[derive(Debug)]
 pub(crate) struct ReadyServer {
-    pub(crate) server: ServerConnection,
+    pub(crate) server: Box<ServerConnection>,
     pub(crate) login_reply: LoginReply,
     pub(crate) choice: ChoiceReason,
 }
@@ -74,7 +74,7 @@ impl ServerConnection {
 
 impl ReadyServer {
     /// A connection whose login is complete.
-    pub(crate) fn new(mut server: ServerConnection, mut login_reply: LoginReply) -> Self {
+    pub(crate) fn new(mut server: Box<ServerConnection>, mut login_reply: LoginReply) -> Self {
         if let Some(key) = login_reply.key.take() {
             server.key = Some(server.cancel_key(key));
         }
@@ -116,12 +116,13 @@ pub(crate) async fn check_out(
     let mut means = LoginMeans::new(search.worker, who).await;
     loop {
         let (mut server, place) = match &mut pooled {
-            None => (search.connect().await?, None),
+            // Boxed as the login is: where a connection is idle, neither is needed, and both are large.
+            None => (Box::pin(search.connect()).await?, None),
             Some(pooled) => match search.check_out_of_pool(pooled, wanted).await? {
-                FromPool::New(server, place) => (*server, Some(place)),
+                FromPool::New(server, place) => (server, Some(place)),
                 FromPool::Idle(server, check) => {
                     search.must_show(pooled.last(), &server);
-                    match search.align_idle(*server, wanted, check, timeout).await? {
+                    match search.align_idle(server, wanted, check, timeout).await? {
                         Some(taken) => return Ok(taken),
                         None => continue,
                     }
@@ -130,7 +131,7 @@ pub(crate) async fn check_out(
         };
         let id = server.lease.server();
         let who = means.who();
-        let logged_in = log_in_either_way(connector, &mut server, who, timeout);
+        let logged_in = Box::pin(log_in_either_way(connector, &mut server, who, timeout));
         let error = match answered(&search.worker.shared.health, id, timeout, logged_in).await {
             Ok(Ok(login_reply)) => {
                 if !search.is_as_wanted(&server, &login_reply) {

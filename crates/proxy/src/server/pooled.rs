@@ -52,7 +52,7 @@ pub(crate) enum PooledClient<'a> {
     /// One that logs in, and whom the proxy has let in.
     New,
     /// A session that goes on, with these defaults, and where it was last, unless it moves away from there.
-    Going { own: &'a SessionDefaults, last: Option<LastServer> },
+    Going { own: &'a Arc<SessionDefaults>, last: Option<LastServer> },
 }
 
 /// The server that a session was on when it gave its connection back.
@@ -231,8 +231,8 @@ impl Search<'_> {
             };
             match start {
                 PoolStart::Idle(server, check) => {
-                    if let Some(server) = self.usable(*server, wanted) {
-                        return Ok(FromPool::Idle(Box::new(server), check));
+                    if let Some(server) = self.usable(server, wanted) {
+                        return Ok(FromPool::Idle(server, check));
                     }
                 }
                 PoolStart::Coming(coming, check) => {
@@ -242,13 +242,13 @@ impl Search<'_> {
                             member.renamed(self.worker.shelf.name(self.worker.index));
                         }
                         if let Some(server) = self.usable(server, wanted) {
-                            return Ok(FromPool::Idle(Box::new(server), check));
+                            return Ok(FromPool::Idle(server, check));
                         }
                     }
                 }
                 PoolStart::Open(place) => {
-                    if let Some(server) = self.connect_to(place.server()).await? {
-                        return Ok(FromPool::New(Box::new(server), place));
+                    if let Some(server) = Box::pin(self.connect_to(place.server())).await? {
+                        return Ok(FromPool::New(server, place));
                     }
                 }
                 PoolStart::Wait(ticket) => next = self.wait_in_queue(ticket, &waiter, pooled.last()).await?,
@@ -258,7 +258,7 @@ impl Search<'_> {
     }
 
     /// The connection, if it is of use.
-    fn usable(&self, server: ServerConnection, wanted: &SessionState) -> Option<ServerConnection> {
+    fn usable(&self, server: Box<ServerConnection>, wanted: &SessionState) -> Option<Box<ServerConnection>> {
         if is_alive(self.worker, &server) && server.state.fits(wanted) {
             return Some(server);
         }
@@ -330,7 +330,7 @@ impl Search<'_> {
     /// be tried.
     pub(super) async fn align_idle(
         &mut self,
-        server: ServerConnection,
+        server: Box<ServerConnection>,
         wanted: &SessionState,
         check: CheckFirst,
         timeout: Duration,
@@ -366,14 +366,15 @@ impl Search<'_> {
     ) {
         let defaults = &self.worker.shared.defaults;
         let own = match pooled.who {
-            PooledClient::Going { own, .. } => own.clone(),
+            PooledClient::Going { own, .. } => Arc::clone(own),
             PooledClient::Unproven | PooledClient::New => {
                 pooled.seat.vouched_for(means_of(who.credentials));
-                SessionDefaults::at_login(defaults, server.lease.server(), server.since, pooled.names)
+                let id = server.lease.server();
+                Arc::new(SessionDefaults::at_login(defaults, id, server.since, pooled.names))
             }
         };
         server.state.has_login_timeout |= own.has_statement_timeout(who.startup);
-        server.own = Some(Arc::new(own));
+        server.own = Some(own);
         server.member = PoolMember::opened(place, self.worker.shelf.name(self.worker.index));
     }
 

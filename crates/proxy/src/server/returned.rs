@@ -21,7 +21,7 @@ impl Worker {
     /// Gives a connection back, whose session has left it in this state.
     pub(crate) fn check_in(
         &self,
-        mut server: ServerConnection,
+        mut server: Box<ServerConnection>,
         state: ConnectionState,
         defaults: u32,
         now: Instant,
@@ -39,14 +39,14 @@ impl Worker {
     }
 
     /// Gives an idle connection back that nobody has used, in the state that it was in.
-    pub(crate) fn put_back(&self, server: ServerConnection) {
+    pub(crate) fn put_back(&self, server: Box<ServerConnection>) {
         let Some(member) = &server.member else { return server.terminate() };
         let (pools, token) = (Arc::clone(member.pools()), member.token());
         let answer = pools.lock().put_back(token, Instant::now());
         self.shelve(&pools, server, answer);
     }
 
-    fn shelve(&self, pools: &SharedPools, server: ServerConnection, answer: CheckIn) {
+    fn shelve(&self, pools: &SharedPools, server: Box<ServerConnection>, answer: CheckIn) {
         let CheckIn { fate, effects } = answer;
         server.stream.change_reader();
         match (fate, server.member.as_ref().map(PoolMember::token)) {
@@ -79,7 +79,7 @@ impl Worker {
 }
 
 /// Closes a connection that the pools have forgotten.
-pub(crate) fn close_forgotten(mut server: ServerConnection, reason: CloseReason) {
+pub(crate) fn close_forgotten(mut server: Box<ServerConnection>, reason: CloseReason) {
     tracing::debug!(server.name = %server.name, reason = reason.word(), "server connection of a pool is closed");
     if let Some(member) = server.member.take() {
         member.forgotten();

@@ -161,7 +161,7 @@ impl<'a> Search<'a> {
     }
 
     /// Connects to the next server that accepts a connection.
-    pub(crate) async fn connect(&mut self) -> Result<ServerConnection, TakeError> {
+    pub(crate) async fn connect(&mut self) -> Result<Box<ServerConnection>, TakeError> {
         loop {
             self.asked = None;
             let Some(chosen) = self.choose() else {
@@ -178,7 +178,10 @@ impl<'a> Search<'a> {
     }
 
     /// Connects to this server; `None` when it failed, or the verdicts have changed.
-    pub(super) async fn connect_to(&mut self, id: ServerId) -> Result<Option<ServerConnection>, TakeError> {
+    pub(super) async fn connect_to(
+        &mut self,
+        id: ServerId,
+    ) -> Result<Option<Box<ServerConnection>>, TakeError> {
         self.asked = None;
         let (snapshot, live) = (self.worker.shared.health.load(), self.worker.shared.live());
         // It was among those that may be asked a moment ago.
@@ -197,7 +200,7 @@ impl<'a> Search<'a> {
         Ok(connected)
     }
 
-    async fn connect_chosen(&mut self, chosen: Chosen) -> Result<Option<ServerConnection>, TakeError> {
+    async fn connect_chosen(&mut self, chosen: Chosen) -> Result<Option<Box<ServerConnection>>, TakeError> {
         let Chosen { lease, name, address, tls, postmaster } = chosen;
         if !self.wait_for_turn(lease.server()).await? {
             return Ok(None);
@@ -215,7 +218,7 @@ impl<'a> Search<'a> {
             Ok(stream) => {
                 let (key, state) = (None, Box::default());
                 let (is_standby, own, member) = (None, None, None);
-                Ok(Some(ServerConnection {
+                Ok(Some(Box::new(ServerConnection {
                     lease,
                     name,
                     address,
@@ -228,7 +231,7 @@ impl<'a> Search<'a> {
                     is_standby,
                     own,
                     member,
-                }))
+                })))
             }
             Err(error) => {
                 log_attempt!(

@@ -19,7 +19,7 @@ pub(crate) async fn read_mail(worker: Rc<Worker>, mut mail: mpsc::UnboundedRecei
             PoolMail::Granted { client } => worker.wake_waiter(client),
             PoolMail::Close { token, reason } => {
                 if let Some(server) = worker.shelf.take(token) {
-                    close_forgotten(*server, reason);
+                    close_forgotten(server, reason);
                 }
             }
             PoolMail::HandOver { token, to } => {

@@ -86,12 +86,13 @@ pub(crate) struct Outstanding {
     ring: [Entry; INLINE],
     head: u8,
     ring_len: u8,
-    spill: VecDeque<Entry>,
+    /// `None` in sessions that have never had more than the ring has room for.
+    spill: Option<Box<VecDeque<Entry>>>,
 }
 
 impl Outstanding {
     pub(crate) fn new() -> Self {
-        Self { ring: [VACANT; INLINE], head: 0, ring_len: 0, spill: VecDeque::new() }
+        Self { ring: [VACANT; INLINE], head: 0, ring_len: 0, spill: None }
     }
 
     #[inline]
@@ -101,13 +102,13 @@ impl Outstanding {
 
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        usize::from(self.ring_len) + self.spill.len()
+        usize::from(self.ring_len) + self.spill.as_ref().map_or(0, |spill| spill.len())
     }
 
     /// From the oldest on.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
         let in_ring = (0..self.ring_len).map(|at| &self.ring[usize::from((self.head + at) & MASK)]);
-        in_ring.chain(&self.spill)
+        in_ring.chain(self.spill.iter().flat_map(|spill| spill.iter()))
     }
 
     /// Whether there is more than Syncs behind this many of the oldest.
@@ -127,11 +128,11 @@ impl Outstanding {
 
     #[inline]
     pub(crate) fn push(&mut self, entry: Entry) {
-        if usize::from(self.ring_len) < INLINE && self.spill.is_empty() {
+        if usize::from(self.ring_len) < INLINE && self.spill.as_ref().is_none_or(|spill| spill.is_empty()) {
             self.ring[usize::from((self.head + self.ring_len) & MASK)] = entry;
             self.ring_len += 1;
         } else {
-            self.spill.push_back(entry);
+            self.spill(entry);
         }
     }
 
@@ -147,15 +148,27 @@ impl Outstanding {
         Some(entry)
     }
 
+    #[cold]
+    fn spill(&mut self, entry: Entry) {
+        self.spill.get_or_insert_default().push_back(entry);
+    }
+
+    #[inline]
     fn refill(&mut self) {
+        if self.spill.is_some() {
+            self.refill_from_spill();
+        }
+    }
+
+    fn refill_from_spill(&mut self) {
         while usize::from(self.ring_len) < INLINE
-            && let Some(entry) = self.spill.pop_front()
+            && let Some(entry) = self.spill.as_mut().and_then(|spill| spill.pop_front())
         {
             self.ring[usize::from((self.head + self.ring_len) & MASK)] = entry;
             self.ring_len += 1;
         }
-        if self.spill.is_empty() && self.spill.capacity() > SPILL_KEPT {
-            self.spill = VecDeque::new();
+        if self.spill.as_ref().is_some_and(|spill| spill.is_empty() && spill.capacity() > SPILL_KEPT) {
+            self.spill = None;
         }
     }
 

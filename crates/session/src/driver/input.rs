@@ -3,7 +3,11 @@
 /// What came from a peer and is not processed yet. Empty while the session releases what it is given, and then owns no
 /// memory.
 #[derive(Debug, Default)]
-pub struct Input {
+pub struct Input(Option<Box<Unprocessed>>);
+
+/// At least one of them has bytes.
+#[derive(Debug, Default)]
+struct Unprocessed {
     /// Bytes that the session did not release: the start of a message. They are processed again with those that
     /// follow.
     held: Vec<u8>,
@@ -12,25 +16,38 @@ pub struct Input {
 }
 
 impl Input {
+    fn of(held: Vec<u8>, read_ahead: Vec<u8>) -> Self {
+        let is_empty = held.is_empty() && read_ahead.is_empty();
+        Input((!is_empty).then(|| Box::new(Unprocessed { held, read_ahead })))
+    }
+
     /// Begins with bytes that have been read already.
     #[must_use]
     pub fn with_read_ahead(bytes: &[u8]) -> Self {
-        Input { held: Vec::new(), read_ahead: bytes.to_vec() }
+        Input::of(Vec::new(), bytes.to_vec())
     }
 
     /// Holds back what the session did not release.
     #[inline]
     pub fn keep(&mut self, rest: &[u8]) {
-        if !rest.is_empty() || !self.held.is_empty() {
-            self.held = rest.to_vec();
+        if !rest.is_empty() || self.0.is_some() {
+            self.hold(rest);
         }
+    }
+
+    #[cold]
+    fn hold(&mut self, rest: &[u8]) {
+        let read_ahead = self.0.take().map(|waiting| waiting.read_ahead).unwrap_or_default();
+        *self = Input::of(rest.to_vec(), read_ahead);
     }
 
     /// Queues `bytes`, and then those held back, to be processed before anything more is read.
     pub fn process_again(&mut self, mut bytes: Vec<u8>) {
-        bytes.append(&mut self.held);
-        bytes.append(&mut self.read_ahead);
-        self.read_ahead = bytes;
+        if let Some(mut waiting) = self.0.take() {
+            bytes.append(&mut waiting.held);
+            bytes.append(&mut waiting.read_ahead);
+        }
+        *self = Input::of(Vec::new(), bytes);
     }
 
     /// Starts again with the bytes of another peer.
@@ -41,26 +58,34 @@ impl Input {
     /// Takes the bytes held back.
     #[must_use]
     pub fn take_held(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.held)
+        let Some(waiting) = self.0.take() else { return Vec::new() };
+        let Unprocessed { held, read_ahead } = *waiting;
+        *self = Input::of(Vec::new(), read_ahead);
+        held
     }
 
     /// The bytes held back.
     #[must_use]
     pub fn held(&self) -> &[u8] {
-        &self.held
+        self.0.as_ref().map_or(&[], |waiting| &waiting.held)
+    }
+
+    fn read_ahead(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |waiting| &waiting.read_ahead)
     }
 
     /// Whether there is something to process without reading.
+    #[inline]
     #[must_use]
     pub fn has_read_ahead(&self) -> bool {
-        !self.read_ahead.is_empty()
+        !self.read_ahead().is_empty()
     }
 
     /// Whether whatever is read next is all there is to process.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.held.is_empty() && self.read_ahead.is_empty()
+        self.0.is_none()
     }
 
     /// Puts the bytes held back at the front of `buffer`, which has room for them and more, and behind them those read
@@ -73,28 +98,33 @@ impl Input {
         buffer: &mut [u8],
         read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<usize, E> {
+        let Some(waiting) = &mut self.0 else { return read(buffer) };
         // At most an incomplete message of WHOLE_MAX: half the buffer is always free.
-        let kept = self.held.len();
+        let kept = waiting.held.len();
         let space = &mut buffer[kept..];
-        let count = if self.read_ahead.is_empty() {
+        let count = if waiting.read_ahead.is_empty() {
             read(space)?
         } else {
-            let count = space.len().min(self.read_ahead.len());
-            space[..count].copy_from_slice(&self.read_ahead[..count]);
-            self.read_ahead.drain(..count);
-            if self.read_ahead.is_empty() {
-                self.read_ahead = Vec::new();
-            }
+            let count = space.len().min(waiting.read_ahead.len());
+            space[..count].copy_from_slice(&waiting.read_ahead[..count]);
+            waiting.read_ahead.drain(..count);
             count
         };
-        buffer[..kept].copy_from_slice(&self.held);
+        buffer[..kept].copy_from_slice(&waiting.held);
+        if waiting.read_ahead.is_empty() {
+            // What is held back stays, until the session has said what it releases.
+            waiting.read_ahead = Vec::new();
+            if waiting.held.is_empty() {
+                self.0 = None;
+            }
+        }
         Ok(kept + count)
     }
 
     /// What is still to be processed, in order.
     #[must_use]
     pub fn unprocessed(&self) -> Vec<u8> {
-        [&self.held[..], &self.read_ahead].concat()
+        [self.held(), self.read_ahead()].concat()
     }
 }
 

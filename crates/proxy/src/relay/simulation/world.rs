@@ -16,8 +16,6 @@ use trunkline_topology::ServerId;
 use super::client_view::ClientView;
 use super::servers::Servers;
 use crate::login::{self, NewSession};
-use crate::pool::connection::ServerConnection;
-use crate::relay::attach::Attachment;
 use crate::relay::{Ending, Relay, close};
 use crate::settings::{OnTerminate, Settings};
 use crate::testing::{CLIENT, TestWorker, settings, standbys};
@@ -132,10 +130,7 @@ impl World {
 
     /// The session's server.
     pub(super) fn attached(&self) -> Option<ServerId> {
-        match &self.relay()?.server {
-            Attachment::Attached(ServerConnection { lease, .. }) => Some(lease.server()),
-            Attachment::Detached | Attachment::Queued(_) | Attachment::Taking(_) => None,
-        }
+        self.relay()?.server.connection().map(|server| server.lease.server())
     }
 
     /// The number of the connection that it is on.

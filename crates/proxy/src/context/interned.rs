@@ -1,0 +1,109 @@
+//! What many sessions of a thread have alike, kept once for all of them.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::{Arc, Weak};
+
+use trunkline_auth::credentials::ServerCredentials;
+use trunkline_codec::startup::StartupMessage;
+
+/// Values below this number are not looked through for those that nobody has any more.
+const SWEEP_MIN: usize = 64;
+
+/// Equal values are one, for as long as somebody has it. There are never more than [`SWEEP_MIN`] or twice as many as are
+/// in use.
+#[derive(Debug)]
+pub(crate) struct Interned<T: ?Sized> {
+    /// By their hashes: of two values with one hash, the newer one is known.
+    known: HashMap<u64, Weak<T>>,
+    hasher: RandomState,
+    /// How many there may be before the next look.
+    sweep_at: usize,
+}
+
+impl<T: ?Sized> Default for Interned<T> {
+    fn default() -> Self {
+        Interned { known: HashMap::new(), hasher: RandomState::new(), sweep_at: SWEEP_MIN }
+    }
+}
+
+impl<T: Eq + Hash + ?Sized> Interned<T> {
+    /// The value that others have, if it is equal, or else this one.
+    pub(crate) fn share<V: Borrow<T> + Into<Arc<T>>>(&mut self, value: V) -> Arc<T> {
+        let hash = self.hasher.hash_one(value.borrow());
+        let known = self.known.get(&hash).and_then(Weak::upgrade);
+        if let Some(known) = known.filter(|known| **known == *value.borrow()) {
+            return known;
+        }
+        if self.known.len() >= self.sweep_at {
+            self.known.retain(|_, known| known.strong_count() > 0);
+            self.sweep_at = (2 * self.known.len()).max(SWEEP_MIN);
+        }
+        let new = value.into();
+        let _collided = self.known.insert(hash, Arc::downgrade(&new));
+        new
+    }
+}
+
+/// What logs a session's user in on any server.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct UserLogin {
+    /// The startup packet servers get.
+    pub(crate) startup: StartupMessage,
+    pub(crate) credentials: ServerCredentials,
+}
+
+/// Equal startup packets nearly always come with equal credentials.
+impl Hash for UserLogin {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for (name, value) in self.startup.parameters() {
+            (name, value).hash(state);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_values_are_one_while_somebody_has_it() {
+        let mut names = Interned::<str>::default();
+        let one = names.share("app");
+        assert!(Arc::ptr_eq(&one, &names.share("app")));
+        assert!(!Arc::ptr_eq(&one, &names.share("other")));
+        let gone = Arc::downgrade(&one);
+        drop(one);
+        assert!(gone.upgrade().is_none(), "nothing is kept for nobody");
+        assert_eq!(&*names.share("app"), "app");
+    }
+
+    #[test]
+    fn values_that_nobody_has_any_more_are_forgotten() {
+        let mut names = Interned::<str>::default();
+        let held: Vec<_> = (0..SWEEP_MIN).map(|n| names.share(format!("held{n}"))).collect();
+        for n in 0..10 * SWEEP_MIN {
+            drop(names.share(format!("gone{n}")));
+            assert!(names.known.len() <= 2 * held.len(), "{n}");
+        }
+        assert!(held.iter().all(|name| Arc::ptr_eq(name, &names.share(&**name))));
+    }
+
+    #[test]
+    fn logins_are_equal_where_both_parts_are() {
+        let startup = |user: &str| {
+            let parameters = [(&b"user"[..], user.as_bytes())];
+            StartupMessage::new(trunkline_codec::startup::ProtocolVersion::V3_0, parameters).expect("short")
+        };
+        let login = |user, password: &str| {
+            let credentials = ServerCredentials::from_password(password.to_owned().into());
+            UserLogin { startup: startup(user), credentials }
+        };
+        let mut logins = Interned::<UserLogin>::default();
+        let first = logins.share(login("a", "x"));
+        assert!(Arc::ptr_eq(&first, &logins.share(login("a", "x"))));
+        assert!(!Arc::ptr_eq(&first, &logins.share(login("b", "x"))));
+        assert!(!Arc::ptr_eq(&first, &logins.share(login("a", "y"))), "a password that has changed");
+    }
+}
