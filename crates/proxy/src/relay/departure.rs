@@ -53,7 +53,7 @@ impl Relay {
         if planned.urgency == Urgency::InTurn && self.await_confirmation() {
             return None;
         }
-        let Some(ServerConnection { lease, name, .. }) = self.server.connection() else { return None };
+        let ServerConnection { lease, name, .. } = self.server.connection()?;
         if is_known_soon && (planned.urgency == Urgency::InTurn || !self.can_leave()) {
             self.slot.due_by(Instant::now() + TICK);
             return None;

@@ -19,7 +19,7 @@ use trunkline_telemetry::metrics::{
 impl Relay {
     /// Handles the loss of the server; `None` when the session continues.
     pub(super) fn server_lost(&mut self, loss: ServerLoss) -> Option<Ending> {
-        let Some(ServerConnection { lease, .. }) = self.server.connection() else { return None };
+        let ServerConnection { lease, .. } = self.server.connection()?;
         let server = lease.server();
         self.confirm_defaults();
         // The functions may have just been read, and the session no longer pinned by a call.

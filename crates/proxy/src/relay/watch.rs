@@ -203,7 +203,7 @@ impl Relay {
                 return None;
             }
         }
-        let Some(ServerConnection { lease, .. }) = self.server.connection() else { return None };
+        let ServerConnection { lease, .. } = self.server.connection()?;
         if !self.worker.shared.health.load().is_fenced_primary(lease.server()) {
             return None;
         }
