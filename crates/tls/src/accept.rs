@@ -17,7 +17,7 @@ use crate::end_point::EndPoint;
 use crate::files::{FileError, certificates, of_file, revocation_lists};
 use crate::rotation::{Certificate, Rotating, Rotation};
 use crate::verify::{Roots, expiry, public_key};
-use crate::verify_client::ClientVerifier;
+use crate::verify_client::{ClientVerifier, Presenting};
 use crate::versions::{TlsVersion, versions};
 use crate::{Records, TlsError};
 
@@ -368,6 +368,7 @@ fn verifier(
         let builder = builder.with_crls(usual_lists).enforce_revocation_expiration();
         Some(builder.build().map_err(|error| unfit(ca_file, error))?)
     };
+    let presenting = if mode.must_verify() { Presenting::Demanded } else { Presenting::Optional };
     let algorithms = provider.signature_verification_algorithms;
-    Ok(Arc::new(ClientVerifier { usual, roots, hints: named.subjects(), mode, algorithms }))
+    Ok(Arc::new(ClientVerifier { usual, roots, hints: named.subjects(), presenting, algorithms }))
 }

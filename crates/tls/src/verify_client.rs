@@ -9,8 +9,14 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-use crate::accept::ClientSslMode;
 use crate::verify::{Roots, is_version_1, verify_12, verify_13};
+
+/// Whether a client must have a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presenting {
+    Optional,
+    Demanded,
+}
 
 /// The checks of a listener.
 #[derive(Debug)]
@@ -21,7 +27,7 @@ pub(crate) struct ClientVerifier {
     pub(crate) roots: Roots,
     /// The roots' names: what clients choose a certificate by.
     pub(crate) hints: Vec<DistinguishedName>,
-    pub(crate) mode: ClientSslMode,
+    pub(crate) presenting: Presenting,
     pub(crate) algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -31,7 +37,7 @@ impl ClientCertVerifier for ClientVerifier {
     }
 
     fn client_auth_mandatory(&self) -> bool {
-        self.mode.must_verify()
+        self.presenting == Presenting::Demanded
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
