@@ -26,7 +26,7 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 -Cllvm-args=-sanitizer-coverage-trace-compares -Zsanitizer=address -Cdebug-assertions=on -Ccodegen-units=4"
 target_dir=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
 # A smoke run is short: it would not win back what full optimization costs to build.
-[ "$seconds" -gt 30 ] || export CARGO_PROFILE_RELEASE_OPT_LEVEL=1
+[ "$seconds" -gt 30 ] || export CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off
 CARGO_TARGET_DIR=$target_dir cargo +nightly build --quiet --release --manifest-path fuzz/Cargo.toml --target "$triple" --bins
 [ "${2:-}" != --build ] || exit 0
 
