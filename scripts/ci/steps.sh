@@ -50,9 +50,18 @@ timed_out_of_sight() {
     printf '    %s: ok, %d s beside other steps\n' "$name" "$((SECONDS - start))"
 }
 
+# hurry PID: an idle step that is waited for yields no longer. Twice, for what was begun meanwhile; only root may.
+hurry() {
+    local pid
+    for pid in $(pgrep -g "$1") $(pgrep -g "$1"); do
+        chrt --other -p 0 "$pid" 2>/dev/null
+    done
+}
+
 # joined NAME: waits for the step, shows what it printed, and ends the run when it failed.
 joined() {
     local name=$1 status
+    hurry "${beside_pid[$name]}"
     wait "${beside_pid[$name]}"
     status=$?
     unset "beside_pid[$name]"
