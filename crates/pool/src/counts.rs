@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::connection::CloseReason;
+use crate::key::PoolKey;
 
 /// Clients and server connections of one pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,26 @@ pub struct PoolCounts {
     /// Server connections that are logging in.
     pub sv_login: u64,
     /// How long the client that waits longest has waited.
+    pub maxwait: Duration,
+}
+
+/// The clients that wait for connections, and the connections that they wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolCrowd {
+    /// Clients that wait.
+    pub waiting: u64,
+    /// Server connections that there are, those that are being opened among them.
+    pub connections: u64,
+}
+
+/// The longest wait of a key's clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LongestWait<'p> {
+    /// The key.
+    pub key: &'p PoolKey,
+    /// How many of its clients wait.
+    pub waiting: u64,
+    /// How long the first of them has waited.
     pub maxwait: Duration,
 }
 

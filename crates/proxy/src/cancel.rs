@@ -147,6 +147,22 @@ impl CancelRegistry {
     }
 }
 
+impl CancelRegistry {
+    /// Cancels what a server process works on, which no session has any more: waits for a place among the deliveries.
+    pub(crate) async fn cancel(&self, connector: &Connector, server: &ServerCancelKey) -> CancelResult {
+        let deliver = async {
+            let _place = loop {
+                match DeliveryPermit::take(&self.under_way) {
+                    Some(place) => break place,
+                    None => timer::sleep(CANCEL_PAUSE).await,
+                }
+            };
+            send(connector, server).await
+        };
+        timer::timeout(CANCEL_TIMEOUT, deliver).await.unwrap_or(CancelResult::Failed)
+    }
+}
+
 /// One of [`CANCELS_MAX`] deliveries, given back when dropped: the time limit of a login may end one early.
 struct DeliveryPermit<'a>(&'a AtomicUsize);
 
@@ -230,16 +246,7 @@ impl CancelHandle {
         let Some(server) = self.target.lock().server.clone() else { return };
         let (registry, connector) = (Arc::clone(&self.registry), connector.clone());
         spawn(async move {
-            let deliver = async {
-                let _place = loop {
-                    match DeliveryPermit::take(&registry.under_way) {
-                        Some(place) => break place,
-                        None => timer::sleep(CANCEL_PAUSE).await,
-                    }
-                };
-                send(&connector, &server).await
-            };
-            let outcome = timer::timeout(CANCEL_TIMEOUT, deliver).await;
+            let outcome = registry.cancel(&connector, &server).await;
             tracing::debug!(server.addr = %server.address, ?outcome, "cancel request for a session given up");
         });
     }

@@ -370,6 +370,20 @@ pub(crate) fn says_wrong_proof(messages: &[u8]) -> bool {
     }
 }
 
+/// Whether the ErrorResponse among these messages, of code 53300, is about the CONNECTION LIMIT of a role or database, and not
+/// about the server's own.
+/// Source: PostgreSQL 18, src/backend/utils/init/miscinit.c, `InitializeSessionUserId`; postinit.c, `CheckMyDatabase`.
+pub(crate) fn says_own_limit(messages: &[u8]) -> bool {
+    let routine = error_in(messages).and_then(|error| error.field(b'R'));
+    matches!(routine, Some(b"InitializeSessionUserId" | b"CheckMyDatabase"))
+}
+
+/// The text of the ErrorResponse among these messages.
+pub(crate) fn text_of(messages: &[u8]) -> Option<String> {
+    let text = error_in(messages)?.message()?;
+    Some(String::from_utf8_lossy(text).into_owned())
+}
+
 /// The ErrorResponse among these messages.
 fn error_in(mut messages: &[u8]) -> Option<ErrorFields<'_>> {
     while let Some((&[tag, a, b, c, d], after)) = messages.split_first_chunk::<5>() {

@@ -59,6 +59,25 @@ pub const POOL_VOUCHES: Duration = Duration::from_secs(60);
 /// How long DISCARD ALL may take on a connection whose client has gone.
 pub const POOL_RESET_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a query whose client has gone may go on before it is canceled: a statement that nobody waits for is done by then.
+pub const VANISHED_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Answers to a client that has gone that are read before its server connection is closed: a server that sends notices that.
+pub const VANISHED_BYTES_MAX: usize = 256 * 1024;
+
+/// How long the clients of a database and user may wait for a server connection before the log says so ...
+pub const POOL_WAIT_TOLD: Duration = Duration::from_secs(1);
+
+/// ... and how long none must have waited for that long before it says that it is over.
+pub const POOL_WAIT_OVER: Duration = Duration::from_secs(10);
+
+/// Databases and users of which the log says so at one time.
+pub const POOL_WAITS_TOLD_MAX: usize = 64;
+
+/// How long a client that logs in is kept waiting by a limit of its role or database on servers, before it is told as by the
+/// server itself: a connection may become free.
+pub const SERVER_LIMIT_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How often one request is sent again.
 pub const REPEATS_MAX: u32 = 2;
 

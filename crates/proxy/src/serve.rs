@@ -19,7 +19,9 @@ use trunkline_topology::Address;
 use crate::access::Access;
 use crate::aside::Aside;
 use crate::certificates;
-use crate::context::{AuthChoice, Inbox, Live, LiveStores, RunPhase, SettledAuth, Shared, WorkerHandle};
+use crate::context::{
+    AuthChoice, FillLogins, Inbox, Live, LiveStores, RunPhase, SettledAuth, Shared, WorkerHandle,
+};
 use crate::defaults::Defaults;
 use crate::failure::StartError;
 use crate::fleet::{self, FleetHandle};
@@ -180,6 +182,7 @@ fn share(
         speeds,
         pace: MoveRate::new(),
         pools,
+        fills: FillLogins::default(),
         listeners: ArcSwap::default(),
         statement_log,
         workers,

@@ -25,7 +25,9 @@ use trunkline_net::Transport;
 use trunkline_net::memory::{self, MemoryStream};
 use trunkline_reactor::spawn;
 
-use crate::context::{AuthChoice, BoundListener, Live, LiveStores, RunPhase, Shared, Worker, WorkerHandle};
+use crate::context::{
+    AuthChoice, BoundListener, FillLogins, Live, LiveStores, RunPhase, Shared, Worker, WorkerHandle,
+};
 use crate::defaults::Defaults;
 use crate::functions::FunctionStore;
 use crate::moves::MoveRate;
@@ -172,6 +174,7 @@ impl TestWorker {
             speeds: Speeds::new().0,
             pace: MoveRate::new(),
             pools: SharedPools::new(settings.pool.clone(), vec![handle.pool_mail.clone()]),
+            fills: FillLogins::default(),
             statement_log: StatementLog::off(),
             workers: vec![handle],
             live: ArcSwap::from_pointee(Live::of(settings, stores, auth_choice)),

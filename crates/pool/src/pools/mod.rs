@@ -132,6 +132,7 @@ impl Pools {
             // Behind those that wait already: a stranger with many keys gets no turns before others.
             served: self.served,
             upkeep: Upkeep::Left,
+            fills: 0,
             fill_at: None,
         });
         entry.pools.push((server, index));

@@ -60,6 +60,7 @@ impl Pools {
     pub(super) fn reserve(&mut self, index: usize, purpose: OpeningFor) -> Option<ReservedPlace> {
         let pool = self.pools.get_mut(index)?;
         pool.opening += 1;
+        pool.fills += u32::from(purpose == OpeningFor::Fill);
         let server = pool.server;
         pool.groups().into_iter().for_each(|group| self.groups.add_connection(group));
         self.opening_serial += 1;
@@ -86,7 +87,12 @@ impl Pools {
             return None;
         }
         let opening = self.openings.try_remove(place.index)?;
-        self.fills -= usize::from(opening.purpose == OpeningFor::Fill);
+        if opening.purpose == OpeningFor::Fill {
+            self.fills -= 1;
+            if let Some(pool) = self.pools.get_mut(opening.pool) {
+                pool.fills -= 1;
+            }
+        }
         Some(opening)
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
 use trunkline_topology::ServerId;
 
 use crate::answer::CheckFirst;
-use crate::counts::{PoolCounts, PoolTotals};
-use crate::key::PoolKey;
+use crate::counts::{LongestWait, PoolCounts, PoolCrowd, PoolTotals};
+use crate::key::{PoolId, PoolKey};
 use crate::pools::Pools;
 use crate::store::keys::KeyEntry;
 use crate::store::server_pool::ServerPool;
@@ -26,6 +27,49 @@ impl Pools {
     #[must_use]
     pub fn totals(&self) -> &PoolTotals {
         &self.totals
+    }
+
+    /// The key of a handle, while it is known.
+    #[must_use]
+    pub fn key_of(&self, key: PoolId) -> Option<&PoolKey> {
+        self.keys.entry(key).map(|entry| &entry.key)
+    }
+
+    /// Whether a client has joined the key and not left it.
+    #[must_use]
+    pub fn has_clients(&self, key: PoolId) -> bool {
+        self.keys.entry(key).is_some_and(|entry| entry.clients > 0)
+    }
+
+    /// The clients that wait for connections of this key, and of those that share its size, and how many connections there
+    /// are, to all servers.
+    #[must_use]
+    pub fn crowd_of(&self, key: PoolId) -> PoolCrowd {
+        let Some(entry) = self.keys.entry(key) else { return PoolCrowd::default() };
+        let groups = entry.pools.iter().filter_map(|(_, pool)| self.pools.get(*pool)).map(|pool| pool.both);
+        let groups: SmallVec<[usize; 4]> = groups.collect();
+        let sharing = groups.iter().flat_map(|group| self.groups.pools(*group));
+        let mut keys: SmallVec<[usize; 8]> = sharing
+            .filter_map(|pool| self.pools.get(*pool))
+            .map(|pool| pool.key)
+            .chain([key.index])
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let waiting = keys.iter().filter_map(|key| self.keys.get(*key)).map(|entry| entry.queue.len() as u64);
+        let connections = groups.iter().map(|group| u64::from(self.groups.connections(*group)));
+        PoolCrowd { waiting: waiting.sum(), connections: connections.sum() }
+    }
+
+    /// The keys whose clients have waited for longer than this.
+    pub fn longest_waits(&self, than: Duration, now: Instant) -> impl Iterator<Item = LongestWait<'_>> {
+        let is_anyone_waiting = self.clients.waiting > 0;
+        let keys = self.keys.iter().filter(move |entry| is_anyone_waiting && !entry.queue.is_empty());
+        let waits = keys.map(move |entry| {
+            let counts = self.clients_of(entry, now);
+            LongestWait { key: &entry.key, waiting: counts.cl_waiting, maxwait: counts.maxwait }
+        });
+        waits.filter(move |wait| wait.maxwait > than)
     }
 
     fn clients_of(&self, entry: &KeyEntry, now: Instant) -> PoolCounts {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::answer::Effects;
 use crate::connection::{CloseReason, ReservedPlace};
-use crate::key::PoolKey;
+use crate::key::PoolId;
 use crate::limits::{FILLS_MAX, NOTICE_AFTER};
 use crate::pools::Pools;
 use crate::pools::serving::{Reserve, Room};
@@ -22,8 +22,8 @@ pub struct Due {
     pub notices: Vec<LongWait>,
     /// Connections idle too long or too old, and clients that may use the reserve now.
     pub effects: Effects,
-    /// Places to fill pools up to `min_pool_size`: open connections and check them in.
-    pub open: Vec<(ReservedPlace, PoolKey)>,
+    /// Places to fill pools up to `min_pool_size`, one of each pool at a time: open connections and check them in.
+    pub open: Vec<(ReservedPlace, PoolId)>,
     /// When to ask again, at the latest; `None`: not until something else has happened.
     pub next: Option<Instant>,
 }
@@ -163,16 +163,19 @@ impl Pools {
     }
 
     /// Reserves places for pools that have fewer connections than `min_pool_size`.
-    fn fill(&mut self, now: Instant) -> Vec<(ReservedPlace, PoolKey)> {
+    fn fill(&mut self, now: Instant) -> Vec<(ReservedPlace, PoolId)> {
         let mut open = Vec::new();
         if self.settings.min_pool_size == 0 {
             return open;
         }
         for index in self.pools.iter().map(|(index, _)| index).collect::<Vec<_>>() {
-            while self.fills < FILLS_MAX && self.is_to_be_filled(index, now) {
-                let Some(key) = self.pools.get(index).and_then(|pool| self.keys.get(pool.key)) else { break };
-                let key = key.key.clone();
-                let Some(place) = self.reserve(index, OpeningFor::Fill) else { break };
+            if self.fills >= FILLS_MAX {
+                break;
+            }
+            if self.is_to_be_filled(index, now)
+                && let Some(key) = self.pools.get(index).and_then(|pool| self.keys.id_of(pool.key))
+                && let Some(place) = self.reserve(index, OpeningFor::Fill)
+            {
                 open.push((place, key));
             }
         }
@@ -183,6 +186,7 @@ impl Pools {
         let Some(pool) = self.pools.get(index) else { return false };
         // Nothing is closed for it.
         self.is_too_small(pool)
+            && pool.fills == 0
             && pool.fill_at.is_none_or(|at| at <= now)
             && self.room(index, Reserve::Closed) == Some(Room::default())
     }

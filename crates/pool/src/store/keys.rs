@@ -64,6 +64,16 @@ impl PoolKeys {
         self.table.get_mut(id.index).filter(|entry| entry.serial == id.serial)
     }
 
+    /// The same, to look at.
+    pub(crate) fn entry(&self, id: PoolId) -> Option<&KeyEntry> {
+        self.table.get(id.index).filter(|entry| entry.serial == id.serial)
+    }
+
+    /// The handle of the key at this index.
+    pub(crate) fn id_of(&self, index: usize) -> Option<PoolId> {
+        self.table.get(index).map(|entry| PoolId { index, serial: entry.serial })
+    }
+
     pub(crate) fn get(&self, index: usize) -> Option<&KeyEntry> {
         self.table.get(index)
     }

@@ -36,6 +36,8 @@ pub(crate) struct ServerPool {
     /// When it last served a client that waited, counted in such clients of all pools.
     pub(crate) served: u64,
     pub(crate) upkeep: Upkeep,
+    /// Places of connections that are being opened only to fill it.
+    pub(crate) fills: u32,
     /// When a connection may be opened again only to fill it.
     pub(crate) fill_at: Option<Instant>,
 }

@@ -150,7 +150,8 @@ impl World {
         }
         self.effects(&due.effects);
         for (place, key) in due.open {
-            let key = self.model.keys.iter().position(|known| *known == key).expect("a key that was joined");
+            let named = self.pools.key_of(key).expect("it is known");
+            let key = self.model.keys.iter().position(|known| known == named).expect("a key that was joined");
             let at = (place.server(), key);
             self.model.take_place(at);
             assert!(

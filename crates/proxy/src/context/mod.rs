@@ -1,6 +1,7 @@
 //! What sessions work with: the state of the proxy ([`Shared`], [`Live`]) and of their thread ([`Worker`]).
 
 mod auth_choice;
+mod fills;
 mod handle;
 mod interned;
 mod listeners;
@@ -16,6 +17,7 @@ use trunkline_session::{JournalPool, LoginParameters};
 
 pub(crate) use self::auth_choice::AuthChoice;
 pub use self::auth_choice::{AuthReason, ChosenMode, SettledAuth};
+pub(crate) use self::fills::{FillLogin, FillLogins};
 pub(crate) use self::handle::{Handoff, Inbox, WorkerHandle};
 pub(crate) use self::interned::{Interned, UserLogin};
 pub(crate) use self::listeners::{

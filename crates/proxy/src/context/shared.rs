@@ -11,6 +11,7 @@ use trunkline_routing::{Attached, Rules, TargetSessionAttrs};
 use trunkline_tls::fleet::FleetTls;
 
 use super::auth_choice::AuthChoice;
+use super::fills::FillLogins;
 use super::handle::WorkerHandle;
 use super::listeners::BoundListener;
 use crate::access::Access;
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) speeds: Speeds,
     pub(crate) pace: MoveRate,
     pub(crate) pools: Arc<SharedPools>,
+    /// How connections are opened ahead of clients.
+    pub(crate) fills: FillLogins,
     /// Those that take new sessions.
     pub(crate) listeners: ArcSwap<Vec<Arc<BoundListener>>>,
     pub(crate) statement_log: StatementLog,

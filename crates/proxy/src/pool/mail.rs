@@ -1,9 +1,10 @@
 //! What workers tell each other about connections.
 
 use tokio::sync::{mpsc, oneshot};
-use trunkline_pool::{CloseReason, ConnectionToken};
+use trunkline_pool::{CloseReason, ConnectionToken, PoolId};
 
 use super::connection::ReleasedConnection;
+use super::member::OpenPlace;
 
 /// One message to a worker.
 #[derive(Debug)]
@@ -12,6 +13,8 @@ pub(crate) enum PoolMail {
     Granted { client: u64 },
     /// This idle connection is to be closed.
     Close { token: ConnectionToken, reason: CloseReason },
+    /// A connection is to be opened ahead of clients of this key.
+    OpenAhead { place: OpenPlace, key: PoolId },
     /// A client of another worker has got this connection.
     HandOver { token: ConnectionToken, to: oneshot::Sender<Option<ReleasedConnection>> },
 }

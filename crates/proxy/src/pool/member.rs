@@ -75,6 +75,14 @@ impl OpenPlace {
     pub(crate) fn server(&self) -> ServerId {
         self.server
     }
+
+    /// Nothing was tried.
+    pub(crate) fn unused(mut self) {
+        if let Some((pools, place)) = self.held.take() {
+            let effects = pools.lock().unused(place);
+            pools.deliver(effects);
+        }
+    }
 }
 
 impl Drop for OpenPlace {

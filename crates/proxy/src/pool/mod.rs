@@ -11,6 +11,7 @@
 //! - [`start`]: what the pools answer to a client that asks.
 //! - [`askers`]: whose clients ask for what sequences have given.
 //! - [`mail`]: what workers tell each other.
+//! - [`waits`]: long waits: what the log and a client are told of them.
 
 mod askers;
 pub(crate) mod connection;
@@ -19,19 +20,23 @@ pub(crate) mod member;
 pub(crate) mod seat;
 pub(crate) mod shelf;
 pub(crate) mod start;
+pub(crate) mod waits;
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use dashmap::DashMap;
-use trunkline_pool::{Effects, Grant, PoolCounts, PoolId, PoolKey, PoolSettings, Pools};
+use trunkline_pool::{Effects, Grant, PoolCounts, PoolId, PoolKey, PoolSettings, Pools, ReservedPlace};
 use trunkline_telemetry::metrics::{PoolRow, PoolsNow};
 use trunkline_topology::{ServerId, Snapshot};
 
-use crate::limits::POOL_VOUCHES;
+use crate::limits::{POOL_VOUCHES, POOL_WAIT_TOLD};
 
 use self::askers::SequenceAskers;
 use self::mail::{PoolMail, PoolMailbox};
+use self::member::OpenPlace;
+use self::waits::{LongWaits, WaitsNews};
 
 /// The pools of the process, and the way to each worker.
 #[derive(Debug)]
@@ -41,6 +46,9 @@ pub(crate) struct SharedPools {
     /// When a server last let in a client of this key itself, which had means to prove who it is, or none.
     vouched: DashMap<(PoolId, Means), Instant>,
     sequence_askers: SequenceAskers,
+    long_waits: Mutex<LongWaits>,
+    /// Connections that were opened ahead of clients, by turns on all workers.
+    opened_ahead: AtomicUsize,
 }
 
 /// Whether a client that the proxy has let in has something to log in with.
@@ -58,6 +66,8 @@ impl SharedPools {
             mailboxes,
             vouched: DashMap::new(),
             sequence_askers: SequenceAskers::default(),
+            long_waits: Mutex::default(),
+            opened_ahead: AtomicUsize::new(0),
         })
     }
 
@@ -83,6 +93,20 @@ impl SharedPools {
         if let Some(mailbox) = self.mailboxes.get(usize::from(worker)) {
             mailbox.send(mail);
         }
+    }
+
+    /// Has a worker open a connection ahead of clients.
+    pub(crate) fn open_ahead(self: &Arc<Self>, place: ReservedPlace, key: PoolId) {
+        let turn = self.opened_ahead.fetch_add(1, Relaxed) % self.mailboxes.len().max(1);
+        let place = OpenPlace::new(self, place);
+        self.tell(u16::try_from(turn).unwrap_or(0), PoolMail::OpenAhead { place, key });
+    }
+
+    /// Has the log tell of clients that wait for long.
+    pub(crate) fn tell_of_waits(&self, now: Instant) {
+        let mut waits = self.long_waits.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = waits.look(self.lock().longest_waits(POOL_WAIT_TOLD, now), now);
+        news.iter().for_each(WaitsNews::log);
     }
 
     /// What there is, for who looks. A server that is not in `snapshot` any more has no name, and is not shown.

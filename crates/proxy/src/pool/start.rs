@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
-use trunkline_pool::{CheckFirst, CheckOut, Given, PoolAsk, PoolRefusal, Taken, Ticket, WaitState};
+use trunkline_pool::{
+    CheckFirst, CheckOut, Given, PoolAsk, PoolCrowd, PoolId, PoolRefusal, Taken, Ticket, WaitState,
+};
 
 use trunkline_topology::ServerId;
 
@@ -33,6 +35,7 @@ pub(crate) enum PoolStart {
 #[derive(Debug)]
 pub(crate) struct PoolTicket {
     pools: Arc<SharedPools>,
+    key: PoolId,
     ticket: Ticket,
     pub(crate) since: Instant,
     is_over: bool,
@@ -58,6 +61,7 @@ impl PoolStart {
             }
             CheckOut::Wait(ticket) => Ok(PoolStart::Wait(PoolTicket {
                 pools: Arc::clone(pools),
+                key: ask.key,
                 ticket,
                 since: now,
                 is_over: false,
@@ -81,6 +85,11 @@ impl PoolStart {
 }
 
 impl PoolTicket {
+    /// Who waits with this client, and for how many connections.
+    pub(crate) fn crowd(&self) -> PoolCrowd {
+        self.pools.lock().crowd_of(self.key)
+    }
+
     /// These servers will do now, the best one first.
     pub(crate) fn set_candidates(&self, candidates: &[ServerId]) {
         let effects = self.pools.lock().set_candidates(self.ticket, candidates);

@@ -213,12 +213,23 @@ impl Relay {
                 self.wait_ended(&why);
                 Next::Again
             }
-            Err(error) => {
-                self.count_move(MoveOutcome::Failed, since);
+            Err(TakeError::Refused(refusal)) => {
                 self.server = Attachment::Detached;
-                Next::End(self.ends_unplaced(error))
+                match self.is_refused_by_limit(refusal) {
+                    Ok(()) => Next::Again,
+                    Err(refusal) => self.not_placed(TakeError::Refused(refusal), since),
+                }
+            }
+            Err(error) => {
+                self.server = Attachment::Detached;
+                self.not_placed(error, since)
             }
         }
+    }
+
+    fn not_placed(&mut self, error: TakeError, since: Instant) -> Next {
+        self.count_move(MoveOutcome::Failed, since);
+        Next::End(self.ends_unplaced(error))
     }
 
     /// Whether the client has closed the connection, even if a request before that is still unread.

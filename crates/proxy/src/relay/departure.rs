@@ -127,7 +127,7 @@ impl Relay {
     }
 
     /// Others may have come first to where there was room when health had its news.
-    fn has_room_elsewhere(&self) -> bool {
+    pub(super) fn has_room_elsewhere(&self) -> bool {
         self.other_servers().next().is_some()
     }
 

@@ -34,6 +34,7 @@ mod simulation;
 mod staying;
 #[cfg(test)]
 mod tests;
+mod vanished;
 mod view;
 mod watch;
 
@@ -127,6 +128,8 @@ struct SessionContext {
     staying: Staying,
     /// It is woken once the defaults of its login have been read.
     awaits_look: bool,
+    /// When it was last looked whether a client that sends nothing more still reads.
+    client_looked_at: Option<Instant>,
     /// The client knows that its request waits for a server connection.
     is_told_to_wait: bool,
     /// Whether it keeps its connection for a question about sequences.
@@ -206,6 +209,7 @@ impl Relay {
             chosen_at: now,
             staying: Staying::Unknown,
             awaits_look: false,
+            client_looked_at: None,
             is_told_to_wait: false,
             sequences: SequenceStay::default(),
             own,
@@ -215,7 +219,7 @@ impl Relay {
             exported: None,
             _permit: permit,
         };
-        Relay {
+        let relay = Relay {
             worker,
             slot,
             live,
@@ -232,7 +236,9 @@ impl Relay {
             idle_since: Some(now),
             watch: watch::Watch::new(),
             context: Box::new(context),
-        }
+        };
+        relay.offer_login();
+        relay
     }
 
     /// The client's socket, to send the last messages on.

@@ -12,9 +12,10 @@ use trunkline_routing::eligible;
 use trunkline_session::{ConnectionState, SessionState, diff};
 use trunkline_topology::ServerId;
 
-use super::{Next, Relay};
+use super::vanished::see_off;
+use super::{Next, Relay, SessionContext};
 use crate::cancel::Parting;
-use crate::context::Worker;
+use crate::context::{FillLogin, Worker};
 use crate::defaults::{ReportedDefaults, SessionDefaults};
 use crate::limits::{DEFAULTS_NEWS_PATIENCE, POOL_RESET_TIMEOUT, POOL_STAY, TICK};
 use crate::pool::connection::ServerConnection;
@@ -53,6 +54,20 @@ impl Relay {
     /// The session's place among those that have a connection for a transaction only.
     pub(super) fn seat_in_transaction_mode(&self) -> Option<&Rc<PoolSeat>> {
         self.context.seat.as_ref().filter(|seat| seat.mode() == PoolMode::Transaction)
+    }
+
+    /// Has others opened ahead of clients of its pools by what it has logged in with, where `min_pool_size` asks for them.
+    pub(super) fn offer_login(&self) {
+        let SessionContext { seat, relogin, criteria, .. } = &*self.context;
+        let (Some(seat), Some(relogin)) = (seat, relogin) else { return };
+        if self.live.pool.min_pool_size > 0 {
+            self.worker.shared.fills.offer(seat.id(), || FillLogin {
+                startup: relogin.startup.clone(),
+                credentials: relogin.credentials.clone(),
+                listener: Arc::clone(&criteria.listener),
+                attrs: criteria.attrs,
+            });
+        }
     }
 
     /// Takes an idle connection to the server that the session was on, if nothing has to be done for that, nor shown; waits
@@ -276,7 +291,13 @@ impl Relay {
     pub(super) fn give_back(&mut self, state: Option<ConnectionState>) {
         let may_part = state.is_some() && self.context.cancel.part() == Parting::Now;
         let mode = self.context.seat.as_ref().map(|seat| seat.mode());
+        let is_busy = self.session.outstanding() > 0;
         let Some(server) = self.release() else { return };
+        // One that speaks notices at once that nobody listens any more.
+        if state.is_none() && is_busy && server.member.is_some() && server.stream.is_silent() {
+            spawn(see_off(Rc::clone(&self.worker), server));
+            return;
+        }
         let (Some(state), Some(mode), true) = (state, mode, may_part) else { return };
         let left = LeftConnection { server, state, mode, own: Arc::clone(&self.context.own) };
         if left.own.is_unconfirmed() {

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{ErrorReport, Severity, error_response, notice_response};
 use trunkline_pool::limits::NOTICE_AFTER;
@@ -13,9 +13,11 @@ use trunkline_topology::ServerId;
 use super::attach::Attachment;
 use super::buffer::Chunk;
 use super::{Ending, Next, Relay};
+use crate::errors::{code_of, text_of};
 use crate::limits::POOL_LOOK_INTERVAL;
 use crate::pool::start::{PoolStart, PoolTicket};
-use crate::server::pooled::{LastServer, none_was_free_within};
+use crate::pool::waits::why_not_served;
+use crate::server::pooled::LastServer;
 
 /// A wait for a connection such as the session has left, to its last server or another: without a task of its own, nor a
 /// timer. Whoever gives one back wakes the session, or else its slot does when it is time to look around.
@@ -98,8 +100,12 @@ impl Relay {
         self.tell_of_wait(cx, waited);
         let limit = self.live.pool.query_wait_timeout;
         if !limit.is_zero() && waited >= limit {
-            self.server = Attachment::Detached;
-            self.wait_ended(&none_was_free_within(limit));
+            let crowd = match std::mem::replace(&mut self.server, Attachment::Detached) {
+                Attachment::Queued(queued) => Some(queued.ticket.crowd()),
+                Attachment::Attached(_) | Attachment::Detached | Attachment::Taking(_) => None,
+            };
+            let why = why_not_served(crowd.filter(|_| self.has_room_elsewhere()), limit);
+            self.wait_ended(&why);
             return Next::Again;
         }
         if let Some(next) = self.look_around(now) {
@@ -139,6 +145,7 @@ impl Relay {
             }
         }
     }
+
     /// Tells a client once that it waits for a server connection, since `waited` is long.
     pub(super) fn tell_of_wait(&mut self, cx: &mut Context<'_>, waited: Duration) {
         if waited < NOTICE_AFTER || self.seat_in_transaction_mode().is_none() || self.context.is_told_to_wait
@@ -146,20 +153,47 @@ impl Relay {
             return;
         }
         self.context.is_told_to_wait = true;
+        let (message, hint) = match self.waits_for_connection() {
+            true => (
+                "the request waits for a free server connection of the proxy",
+                "An administrator can raise pool_size, or find out who holds connections with \"trunkline sessions\".",
+            ),
+            false => (
+                "the request waits for a server that can take it",
+                "An administrator can ask for the state of the servers with \"trunkline status\".",
+            ),
+        };
         let detail = format!("It has waited for {} s, and goes on.", waited.as_secs());
         let mut notice = BytesMut::new();
         let report = ErrorReport {
             severity: Severity::Notice,
             code: SqlState::SUCCESSFUL_COMPLETION,
-            message: "the request waits for a free server connection of the proxy",
+            message,
             detail: Some(&detail),
-            hint: Some(
-                "An administrator can raise pool_size, or find out who holds connections with \"trunkline sessions\".",
-            ),
+            hint: Some(hint),
         };
         notice_response(&mut notice, &report);
         // A client that has gone is noticed when it is read.
         let _gone = self.to_client.write(cx, &mut self.client, &notice, Instant::now());
+    }
+
+    /// Whether there is a server for the request, and what it waits for is a connection.
+    fn waits_for_connection(&self) -> bool {
+        let waiting = self.context.seat.as_ref().map(|seat| seat.pools().lock().crowd_of(seat.id()).waiting);
+        waiting > Some(0) && self.has_room_elsewhere()
+    }
+
+    /// A server has refused the connection that the request needs because it has too many: the request gets an error, and the
+    /// session goes on. `Err` for any other refusal.
+    pub(super) fn is_refused_by_limit(&mut self, refusal: Bytes) -> Result<(), Bytes> {
+        if self.seat_in_transaction_mode().is_none()
+            || code_of(&refusal) != Some(SqlState::TOO_MANY_CONNECTIONS)
+        {
+            return Err(refusal);
+        }
+        let said = text_of(&refusal).unwrap_or_default();
+        self.wait_ended(&format!("The server says: {said}."));
+        Ok(())
     }
 
     /// The wait has come to nothing: the client's request gets this error, and the session goes on.
@@ -175,7 +209,7 @@ impl Relay {
             "no server connection was free for the request",
         )
         .with_detail(why)
-        .with_hint("Try again later; an administrator can raise pool_size or query_wait_timeout.");
+        .with_hint("Try again later. An administrator can find out who holds connections with \"trunkline sessions\", and raise pool_size, or query_wait_timeout.");
         error_response(&mut error, &report);
         self.session.refuse_next(error.freeze());
     }

@@ -183,6 +183,7 @@ impl Relay {
         }
         // An order replaces a pending recheck, so each implies one.
         self.live = self.worker.shared.live();
+        self.offer_login();
         self.watch.must_look();
         self.context.staying = Staying::Unknown;
         self.check_deadlines().or_else(|| self.look(cx))
@@ -226,6 +227,11 @@ impl Relay {
         }
         if self.watch.moves_for().is_some() {
             return None;
+        }
+        if self.may_have_vanished()
+            && let Some(ending) = self.look_for_client(cx)
+        {
+            return Some(ending);
         }
         self.plan_idle_limit();
         if !self.session.settle_calls() {

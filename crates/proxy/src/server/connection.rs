@@ -12,7 +12,7 @@ use trunkline_topology::Address;
 use super::login::{LoginError, LoginReply};
 use super::means::LoginMeans;
 use super::patience::answered;
-use super::pooled::{FromPool, Pooled};
+use super::pooled::{FromPool, Pooled, PooledClient};
 use super::restore::{LoginAs, log_in};
 use super::take::{ChoiceReason, Search, TakeError};
 use crate::cancel::ServerCancelKey;
@@ -84,7 +84,7 @@ impl ReadyServer {
 }
 
 /// Logs in; on another connection, with TLS or without, where the server refuses this kind and `sslmode` allows both.
-async fn log_in_either_way(
+pub(super) async fn log_in_either_way(
     connector: &Connector,
     server: &mut ServerConnection,
     who: LoginAs<'_>,
@@ -114,6 +114,8 @@ pub(crate) async fn check_out(
     let timeout = search.worker.shared.live().timeouts.connect;
     let connector = &search.worker.connector;
     let mut means = LoginMeans::new(search.worker, who).await;
+    let goes_on = matches!(&pooled, Some(Pooled { who: PooledClient::Going { .. }, .. }));
+    let is_login = search.moving.is_none() && !goes_on;
     loop {
         let (mut server, place) = match &mut pooled {
             // Boxed as the login is: where a connection is idle, neither is needed, and both are large.
@@ -159,6 +161,9 @@ pub(crate) async fn check_out(
             drop(server);
             timer::sleep(pause).await;
             continue;
+        }
+        if is_login && error.is_at_limit() {
+            search.hurry();
         }
         search.login_failed(&server, error)?;
     }

@@ -17,6 +17,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::mechanism;
 use crate::client::messages::{MessageReader, RawMessage, ReadError};
+use crate::errors::says_own_limit;
 use crate::limits::LOGIN_REPLY_BYTES_MAX;
 use trunkline_auth::credentials::{LoginProof, PasswordAnswer, ServerCredentials, ServerLeg};
 
@@ -59,6 +60,14 @@ impl LoginError {
     /// Whether the server refuses connections of this kind, with TLS or without: pg_hba.conf has no entry for it.
     pub(crate) fn refuses_kind(&self) -> bool {
         matches!(self, Self::Refused { code: Some(SqlState::INVALID_AUTHORIZATION_SPECIFICATION), .. })
+    }
+
+    /// Whether the role or the database has as many connections as its CONNECTION LIMIT lets in.
+    pub(crate) fn is_at_limit(&self) -> bool {
+        match self {
+            Self::Refused { code: Some(SqlState::TOO_MANY_CONNECTIONS), message } => says_own_limit(message),
+            _ => false,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The server side of a session: choosing a server, connecting to it, and logging in as the session's user.
 
+pub(crate) mod ahead;
 pub(crate) mod align;
 pub(crate) mod connection;
 mod freshness;

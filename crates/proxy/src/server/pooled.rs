@@ -32,6 +32,7 @@ use crate::pool::member::{OpenPlace, PoolMember};
 use crate::pool::seat::PoolSeat;
 use crate::pool::shelf::ShelfWaiter;
 use crate::pool::start::{PoolStart, PoolTicket};
+use crate::pool::waits::why_not_served;
 
 /// What a session asks the pools for.
 #[derive(Debug)]
@@ -197,11 +198,6 @@ fn is_alive(worker: &Worker, server: &ServerConnection) -> bool {
     leads_to_its_server(&worker.shared.health.load(), server) && server.stream.is_silent()
 }
 
-/// What a client is told that has waited for this long, `query_wait_timeout`.
-pub(crate) fn none_was_free_within(limit: Duration) -> String {
-    format!("none was free within {} s (query_wait_timeout)", limit.as_secs_f32().round())
-}
-
 impl Search<'_> {
     /// Takes an idle connection, or connects for a place in a pool; waits for either.
     pub(super) async fn check_out_of_pool(
@@ -316,7 +312,9 @@ impl Search<'_> {
             let Some(ticket) = &waiting else { return Ok(None) };
             let limit = self.worker.shared.live().pool.query_wait_timeout;
             if !limit.is_zero() && ticket.since.elapsed() >= limit {
-                return Err(TakeError::NoServer(Refusal::Pool { why: none_was_free_within(limit) }));
+                let is_any_eligible = !self.pool_candidates(last).is_empty();
+                let why = why_not_served(is_any_eligible.then(|| ticket.crowd()), limit);
+                return Err(TakeError::NoServer(Refusal::Pool { why }));
             }
             // Others may do by now.
             let candidates = self.pool_candidates(last);

@@ -18,7 +18,7 @@ use super::take::{Move, Search, ServerCriteria, TakeError};
 use crate::client::messages::ReadError;
 use crate::context::Worker;
 use crate::errors::{Refusal, ServerKind};
-use crate::limits::PLANNED_MOVE_TIMEOUT;
+use crate::limits::{PLANNED_MOVE_TIMEOUT, SERVER_LIMIT_PATIENCE};
 use crate::pool::connection::ServerConnection;
 use trunkline_reactor::timer;
 
@@ -135,6 +135,18 @@ impl<'a> Search<'a> {
         (search.is_planned, search.keeps_server) = (true, true);
         search.deadline = Instant::now() + PLANNED_MOVE_TIMEOUT;
         search
+    }
+
+    /// For a connection that no client waits for: one server is asked, once.
+    pub(super) fn for_fill(worker: &'a Worker, criteria: ServerCriteria) -> Self {
+        let mut search = Search::new(worker, criteria);
+        (search.is_planned, search.keeps_server) = (true, true);
+        search
+    }
+
+    /// Gives up soon: what the servers have said is not for the proxy to change.
+    pub(super) fn hurry(&mut self) {
+        self.deadline = self.deadline.min(Instant::now() + SERVER_LIMIT_PATIENCE);
     }
 
     /// Notes that `server` does not take the session.

@@ -4,12 +4,13 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
+use trunkline_reactor::spawn;
 use trunkline_telemetry::metrics::PoolCloseReason;
 use trunkline_topology::{ServerId, Snapshot, State};
 
 use crate::context::Worker;
 use crate::pool::mail::PoolMail;
-use crate::pool::member::OpenPlace;
+use crate::server::ahead::open_ahead;
 use crate::server::returned::close_forgotten;
 
 /// Reads the worker's mail until the process ends.
@@ -21,6 +22,10 @@ pub(crate) async fn read_mail(worker: Rc<Worker>, mut mail: mpsc::UnboundedRecei
                 if let Some(server) = worker.shelf.take(token) {
                     close_forgotten(server, reason);
                 }
+            }
+            PoolMail::OpenAhead { place, key } => {
+                let worker = Rc::clone(&worker);
+                spawn(async move { open_ahead(&worker, place, key).await });
             }
             PoolMail::HandOver { token, to } => {
                 let released = worker.shelf.take(token).and_then(|server| server.release());
@@ -39,12 +44,14 @@ pub(crate) fn tick(worker: &Worker) {
         server.terminate();
     }
     if worker.index == 0 {
-        worker.shared.pools.forget_old_vouchers();
-        let due = worker.shared.pools.lock().due(Instant::now());
-        worker.shared.pools.deliver(due.effects);
-        // Places that are dropped are free again: nothing opens connections ahead of their clients yet.
-        for (place, _key) in due.open {
-            drop(OpenPlace::new(&worker.shared.pools, place));
+        let (pools, now) = (&worker.shared.pools, Instant::now());
+        pools.forget_old_vouchers();
+        worker.shared.fills.retain_used(pools);
+        pools.tell_of_waits(now);
+        let due = pools.lock().due(now);
+        pools.deliver(due.effects);
+        for (place, key) in due.open {
+            pools.open_ahead(place, key);
         }
     }
 }

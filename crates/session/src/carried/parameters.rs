@@ -46,6 +46,11 @@ impl LoginParameters {
         !self.has_others
     }
 
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        statuses(&self.messages)
+    }
+
     /// The messages.
     #[must_use]
     pub fn messages(&self) -> &[u8] {

@@ -227,6 +227,14 @@ impl Session {
             && self.conversation.tail == Tail::Empty
     }
 
+    /// Whether a message of the caller's own may go to the client now: it is inside none of its server's.
+    #[must_use]
+    pub fn is_between_messages(&self) -> bool {
+        self.conversation.scanner.is_at_boundary()
+            && self.conversation.tail == Tail::Empty
+            && self.conversation.own.is_none()
+    }
+
     /// The server's parameters as the client last received them: names and values.
     pub fn parameters(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.carried.parameters.iter()

@@ -44,6 +44,8 @@ labels! {
         ResetFailed = "reset_failed",
         /// Its client ended and left behind what no reset undoes.
         Pinned = "pinned",
+        /// Its client has gone inside a transaction or a query, which the server has ended first.
+        ClientGone = "client_gone",
         /// A cancel request to it was given up, and may still reach it.
         Canceled = "canceled",
         /// The proxy ends.

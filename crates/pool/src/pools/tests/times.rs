@@ -145,29 +145,65 @@ fn a_pool_that_was_used_is_filled_up_to_min_pool_size() {
     let key = setup.key("app", "web");
     assert_eq!(setup.pools.due(setup.now).open, []);
     let token = setup.open(key, A);
-    let (passed, due) = setup.next();
-    assert_eq!((passed, due.open.len(), due.next), (Duration::ZERO, 2, None));
-    let mut places = due.open.into_iter().map(|(place, of)| {
-        assert_eq!((place.server(), of.user()), (A, "web"));
-        place
-    });
-    let (opens, fails) = (places.next().expect("two"), places.next().expect("two"));
-    let filled = setup.opened(1, opens);
-    setup.idle(filled, state(0));
-    assert!(setup.pools.open_failed(fails, setup.now).is_empty());
-    assert_eq!(setup.next().1.open, []);
-    let (passed, due) = setup.next();
-    assert_eq!((passed, due.open.len()), (FILL_RETRY, 1));
-    for (place, _) in due.open {
-        let filled = setup.opened(0, place);
-        setup.idle(filled, state(0));
+    let mut filled = token;
+    for _ in 0..2 {
+        let (passed, due) = setup.next();
+        assert_eq!((passed, due.open.len(), due.next), (Duration::ZERO, 1, None), "one at a time");
+        assert_eq!(setup.pools.due(setup.now).open, []);
+        for (place, of) in due.open {
+            assert_eq!((place.server(), of), (A, key));
+            filled = setup.opened(1, place);
+            setup.idle(filled, state(0));
+        }
     }
+    assert_eq!(setup.next().1.open, [], "there are as many as are asked for");
     // A connection that ends is replaced, even the last one.
     for token in [token, filled] {
         assert!(setup.pools.closed(token).is_empty());
         let due = setup.pools.due(setup.now);
         assert_eq!(due.open.len(), 1);
+        for (place, _) in due.open {
+            assert!(setup.pools.unused(place).is_empty());
+        }
     }
+}
+
+#[test]
+fn a_pool_that_could_not_be_filled_is_tried_again_after_a_while() {
+    let mut setup = Setup::new(PoolSettings { min_pool_size: 2, ..settings(5) });
+    let key = setup.key("app", "web");
+    let _held = setup.open(key, A);
+    for _ in 0..2 {
+        for (place, _) in setup.next().1.open {
+            assert!(setup.pools.open_failed(place, setup.now).is_empty());
+        }
+        assert_eq!(setup.next().1.open, []);
+        assert_eq!(setup.pools.next_due(setup.now), Some(setup.now + FILL_RETRY));
+    }
+    let (passed, due) = setup.next();
+    assert_eq!((passed, due.open.len()), (FILL_RETRY, 1));
+}
+
+#[test]
+fn who_waits_and_for_what_is_told_with_all_that_share_the_size() {
+    let mut setup = Setup::new(settings(2));
+    let keys = [&b"one"[..], b"two"].map(|name| setup.key_of(PoolBound::Sized, name));
+    let [one, two] = keys;
+    let _held: [_; 2] = setup.open_all(one, A);
+    assert_eq!(setup.pools.crowd_of(two), crate::PoolCrowd::default());
+    setup.wait(one, &[A]);
+    setup.pass(1);
+    setup.wait(two, &[A]);
+    setup.wait(two, &[A]);
+    for key in keys {
+        assert_eq!(setup.pools.crowd_of(key), crate::PoolCrowd { waiting: 3, connections: 2 });
+    }
+    setup.pass(1);
+    let waits =
+        |than| setup.pools.longest_waits(seconds(than), setup.now).map(|wait| (wait.waiting, wait.maxwait));
+    assert_eq!(waits(1).collect::<Vec<_>>(), [(1, seconds(2))]);
+    assert_eq!(waits(0).count(), 2);
+    assert_eq!(waits(2).count(), 0);
 }
 
 #[test]
