@@ -2,6 +2,7 @@
 # The newest PgBouncer that Debian has, to be compared with: from its testing release, unpacked with the libraries it
 # wants below the target directory, where nothing of this machine notices. Prints the program, which runs by its own
 # dynamic linker. What is there already stays; remove its directory to have a newer one.
+#   pgbouncer.sh [DIRECTORY]    where it is unpacked, by default target/tools/pgbouncer-SUITE
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -53,7 +54,7 @@ EOT
     chmod 755 "$1/run"
 }
 
-directory=${CARGO_TARGET_DIR:-target}/tools/pgbouncer-$SUITE
+directory=${1:-${CARGO_TARGET_DIR:-target}/tools/pgbouncer-$SUITE}
 if [ ! -x "$directory/run" ]; then
     { command -v apt-get >/dev/null && [ -e "$KEYS" ]; } || die "the newest PgBouncer is Debian's, and this is no Debian"
     scratch=$(mktemp -d)
@@ -62,6 +63,7 @@ if [ ! -x "$directory/run" ]; then
         die "no PgBouncer of Debian $SUITE" "$(tail -n 1 "$scratch/log")"
     { launcher "$scratch/root" && "$scratch/root/run" -V >/dev/null; } || die "PgBouncer of Debian $SUITE does not run here"
     mkdir -p "$(dirname "$directory")"
+    [ ! -e "$directory" ] || [ -e "$directory/usr/sbin/pgbouncer" ] || die "$directory is something else than PgBouncer"
     rm -rf "$directory"
     # Readable by whom it becomes.
     chmod -R a+rX "$scratch/root"

@@ -139,46 +139,14 @@ second_server() {
     say "second server: $(LD_LIBRARY_PATH=target/pg/18/lib target/pg/18/bin/postgres --version)"
 }
 
-# The release whose PgBouncer is unpacked, and what it needs of that release: its C library is newer than ours.
-POOLER_SUITE=forky
-POOLER_PACKAGES=(pgbouncer libevent-2.1-7t64 libldap2 libcares2 libssl3t64 libc6 libsystemd0 libsasl2-2 libpam0g libaudit1
-    libcap-ng0 libcap2 libzstd1 zlib1g)
-
-# Debian's newest PgBouncer, unpacked and not installed. Root is not needed.
+# Debian's newest PgBouncer, unpacked and not installed, as the benches have it. Root is not needed.
 pooler() {
-    local tool=target/tools/pgbouncer home apt
+    local tool=target/tools/pgbouncer home
     if [ ! -x $tool/run ]; then
-        if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
-            die "no apt-get here to fetch PgBouncer" "skip the suite \"torture\"."
-        fi
         mkdir -p target/tools target/pg
         home=$(reachable_directory)/pgbouncer
-        say "unpacking PgBouncer of Debian $POOLER_SUITE below $home"
-        apt=$(mktemp -d)
-        mkdir -p "$apt/lists/partial" "$apt/debs"
-        printf 'deb http://deb.debian.org/debian %s main\n' "$POOLER_SUITE" >"$apt/sources.list"
-        rm -rf "$home"
-        mkdir -p "$home/root"
-        (
-            cd "$apt/debs"
-            set -- -qq -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$apt/lists" \
-                -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Sandbox::User=root
-            apt-get "$@" update
-            apt-get "$@" download "${POOLER_PACKAGES[@]}"
-        ) >"$apt/log" 2>&1 || die "no PgBouncer of Debian $POOLER_SUITE: $(tail -n 1 "$apt/log")" "check the network."
-        for deb in "$apt"/debs/*.deb; do
-            dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$home/root" --no-same-owner ./usr
-        done
-        rm -rf "$apt"
-        cat >"$home/run" <<'RUN'
-#!/bin/sh
-# With the C library it was built for.
-home=$(dirname "$(readlink -f "$0")")/root/usr
-lib=$(dirname "$(ls "$home"/lib/*/libc.so.6)")
-exec "$(ls "$lib"/ld-linux-*.so.*)" --library-path "$lib" "$home/sbin/pgbouncer" "$@"
-RUN
-        chmod 755 "$home/run"
-        chmod -R a+rX "$home"
+        say "unpacking the newest PgBouncer of Debian below $home"
+        scripts/bench/pgbouncer.sh "$home" >/dev/null || die "there is no PgBouncer to compare with" "skip the suite \"torture\"."
         ln -sfn "$home" $tool
     fi
     say "PgBouncer: $($tool/run --version | head -n 1)"
