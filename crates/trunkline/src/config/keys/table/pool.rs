@@ -37,7 +37,7 @@ pub(super) const POOL: &[Key<RawConfig>] = &[
         "min_pool_size",
         "0",
         count(0, CONNECTIONS_MAX, |t, v, s| t.pool.min_pool_size.put(v, s)),
-        "Server connections that are kept open in each pool with clients, so that the first requests after a quiet time need no login.",
+        "Server connections that are kept open in each pool with clients, so that the first requests after a quiet time need no login. Missing ones are opened one at a time, once the pool has been used.",
     ),
     key(
         "reserve_pool_size",

@@ -1,0 +1,339 @@
+//! Sizes, limits and times of pools against real servers: who waits, for how long, and what is opened, checked and closed.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use trunkline_cluster::{Server, StopMode, send_signal};
+use trunkline_tests::{
+    Endpoint, EndpointBuilder, PoolRole, Wire, eventually, http_get, own_cluster, shared_cluster, within,
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What a client must not be kept waiting for where a server answers at once. Clients were, for 13 s and more.
+const SOON: Duration = Duration::from_secs(8);
+const WHO: &str = "SELECT pg_backend_pid()";
+
+fn primary() -> &'static Server {
+    &shared_cluster().primary
+}
+
+fn role(name: &'static str) -> PoolRole {
+    PoolRole::create(shared_cluster(), name)
+}
+
+fn pool(size: u16) -> EndpointBuilder {
+    Endpoint::over(shared_cluster()).pooling(size)
+}
+
+#[track_caller]
+fn fine(wire: &mut Wire, sql: &str) {
+    assert_eq!(wire.query(sql).error, None, "{sql}");
+}
+
+fn process_of(wire: &mut Wire) -> i32 {
+    wire.value(WHO).parse().unwrap()
+}
+
+/// Has a client ask what it must wait for.
+#[track_caller]
+fn begin_to_wait(endpoint: &Endpoint, role: PoolRole, wire: &mut Wire) {
+    wire.send_query("SELECT 'served'");
+    eventually(PATIENCE, "a client waits", || endpoint.pooled("cl_waiting", role) == 1);
+}
+
+#[track_caller]
+fn is_served(wire: &mut Wire) {
+    assert_eq!(wire.read_answer().value(), "served");
+}
+
+fn closed_for(endpoint: &Endpoint, reason: &str) -> u64 {
+    let metrics = http_get(endpoint.http(), "/metrics").unwrap().body;
+    let line = format!("trunkline_pool_closed_total{{reason=\"{reason}\"}} ");
+    metrics.lines().find_map(|found| found.strip_prefix(&line)).map_or(0, |count| count.parse().unwrap())
+}
+
+fn reload(endpoint: &mut Endpoint, key: &str, value: &str) {
+    endpoint.rewrite(key, value);
+    endpoint.signal(Signal::SIGHUP);
+}
+
+#[test]
+fn min_pool_size_connections_are_opened_ahead_and_serve_the_next_clients() {
+    let role = role("of_filling");
+    for threads in [1, 2] {
+        let endpoint = pool(5).threads(threads).key("pool.min_pool_size", "3").start();
+        let mut clients = [(), (), (), ()].map(|()| role.connect(endpoint.writes()));
+        fine(&mut clients[0], "SELECT 1");
+        let filled = || endpoint.pooled("sv_idle", role) == 3 && role.processes(primary()).len() == 3;
+        eventually(PATIENCE, "the pool is filled", filled);
+        let opened = role.processes(primary());
+        let mut used: Vec<i32> = clients[1..]
+            .iter_mut()
+            .map(|client| {
+                fine(client, "BEGIN");
+                process_of(client)
+            })
+            .collect();
+        used.sort_unstable();
+        assert_eq!(used, opened, "they serve clients as given-back ones do");
+        clients.iter_mut().for_each(|client| fine(client, "COMMIT"));
+        primary().psql(&format!("SELECT pg_terminate_backend({})", opened[0])).unwrap();
+        eventually(PATIENCE, "another takes its place", || {
+            filled() && !role.processes(primary()).contains(&opened[0])
+        });
+        drop(clients);
+    }
+}
+
+#[test]
+fn a_reload_has_a_pool_filled_that_has_clients() {
+    let role = role("of_filling_later");
+    let mut endpoint = pool(4).start();
+    let mut client = role.connect(endpoint.writes());
+    fine(&mut client, "SELECT 1");
+    assert_eq!(role.processes(primary()).len(), 1);
+    reload(&mut endpoint, "pool.min_pool_size", "3");
+    eventually(PATIENCE, "the pool is filled", || role.processes(primary()).len() == 3);
+    fine(&mut client, "SELECT 1");
+}
+
+/// A key that has the second client wait, and its value by which it does not.
+const RELAXED: [(&str, &str, &str); 4] = [
+    ("pool.pool_size", "1", "2"),
+    ("pool.max_db_connections", "1", "0"),
+    ("pool.max_user_connections", "1", "2"),
+    ("pool.reserve_pool_size", "0", "1"),
+];
+
+#[test]
+fn clients_wait_at_each_limit_and_a_reload_that_raises_it_serves_them() {
+    let role = role("of_limits");
+    for (key, strict, relaxed) in RELAXED {
+        let size = if key == "pool.reserve_pool_size" { 1 } else { 5 };
+        let builder = pool(size).key("pool.reserve_pool_timeout", "\"100ms\"").key(key, strict);
+        let mut endpoint = builder.start();
+        let [mut first, mut second] = [(), ()].map(|()| role.connect(endpoint.writes()));
+        fine(&mut first, "BEGIN");
+        begin_to_wait(&endpoint, role, &mut second);
+        fine(&mut first, "COMMIT");
+        is_served(&mut second);
+        assert_eq!(role.processes(primary()).len(), 1, "{key}");
+        fine(&mut first, "BEGIN");
+        begin_to_wait(&endpoint, role, &mut second);
+        reload(&mut endpoint, key, relaxed);
+        is_served(&mut second);
+        assert_eq!(role.processes(primary()).len(), 2, "{key}");
+        fine(&mut first, "COMMIT");
+        reload(&mut endpoint, key, strict);
+        eventually(PATIENCE, &format!("{key} is kept again"), || role.processes(primary()).len() == 1);
+        fine(&mut second, "SELECT 1");
+    }
+}
+
+#[test]
+fn the_reserve_is_for_who_has_waited_for_so_long() {
+    const WAIT: Duration = Duration::from_secs(2);
+    let role = role("of_reserve");
+    let builder = pool(1).key("pool.reserve_pool_size", "1").key("pool.reserve_pool_timeout", "\"2s\"");
+    let endpoint = builder.start();
+    let [mut first, mut second, mut third] = [(), (), ()].map(|()| role.connect(endpoint.writes()));
+    fine(&mut first, "BEGIN");
+    let began = Instant::now();
+    fine(&mut second, "BEGIN");
+    assert!(began.elapsed() >= WAIT, "not before");
+    begin_to_wait(&endpoint, role, &mut third);
+    assert_eq!(role.processes(primary()).len(), 2, "and not more than that");
+    fine(&mut second, "COMMIT");
+    is_served(&mut third);
+}
+
+#[test]
+fn users_of_one_database_share_its_connections() {
+    let roles = [role("of_database_a"), role("of_database_b")];
+    let endpoint = pool(5).key("pool.max_db_connections", "2").start();
+    let processes = || roles.map(|role| role.processes(primary()).len());
+    let [mut first, mut second] = [(), ()].map(|()| roles[0].connect(endpoint.writes()));
+    fine(&mut first, "BEGIN");
+    fine(&mut second, "BEGIN");
+    fine(&mut second, "COMMIT");
+    // An idle connection of another user makes room.
+    let mut other = roles[1].connect(endpoint.writes());
+    fine(&mut other, "BEGIN");
+    assert_eq!(processes(), [1, 1]);
+    begin_to_wait(&endpoint, roles[0], &mut second);
+    fine(&mut other, "COMMIT");
+    is_served(&mut second);
+    assert_eq!(closed_for(&endpoint, "evicted"), 2);
+    assert_eq!(processes(), [2, 0]);
+}
+
+#[test]
+fn a_connection_that_hung_or_died_while_it_was_idle_costs_no_client_its_query() {
+    let role = role("of_checks");
+    for delay in ["\"0\"", "\"1h\""] {
+        let builder = pool(2).key("pool.server_check_delay", delay).key("timeouts.connect", "\"1s\"");
+        let endpoint = builder.start();
+        let mut client = role.connect(endpoint.writes());
+        let process = process_of(&mut client);
+        primary().psql(&format!("SELECT pg_terminate_backend({process})")).unwrap();
+        eventually(PATIENCE, "it is gone", || !role.processes(primary()).contains(&process));
+        assert_ne!(process_of(&mut client), process);
+    }
+    let builder = pool(2).key("pool.server_check_delay", "\"0\"").key("timeouts.connect", "\"1s\"");
+    let endpoint = builder.start();
+    let mut client = role.connect(endpoint.writes());
+    let process = process_of(&mut client);
+    eventually(PATIENCE, "it is idle", || endpoint.pooled("sv_used", role) == 1);
+    send_signal(process, Signal::SIGSTOP);
+    let next = process_of(&mut client);
+    send_signal(process, Signal::SIGCONT);
+    assert_ne!(next, process);
+    assert_eq!(closed_for(&endpoint, "check_failed"), 1);
+}
+
+#[test]
+fn reloads_close_connections_that_are_idle_for_too_long_or_too_old() {
+    let role = role("of_ages");
+    let mut endpoint = pool(2).start();
+    let mut client = role.connect(endpoint.writes());
+    let first = process_of(&mut client);
+    assert_eq!(process_of(&mut client), first);
+    reload(&mut endpoint, "pool.server_lifetime", "\"1s\"");
+    let aged = || closed_for(&endpoint, "lifetime") > 0;
+    eventually(PATIENCE, "it is too old", || process_of(&mut client) != first && aged());
+    reload(&mut endpoint, "pool.server_lifetime", "\"1h\"");
+    reload(&mut endpoint, "pool.server_idle_timeout", "\"500ms\"");
+    eventually(PATIENCE, "it was idle for too long", || closed_for(&endpoint, "idle_timeout") > 0);
+    eventually(PATIENCE, "none is left", || role.processes(primary()).is_empty());
+    fine(&mut client, "SELECT 1");
+}
+
+#[test]
+fn who_waits_too_long_is_told_who_else_waits_and_goes_on() {
+    let role = role("of_patience");
+    let mut endpoint = pool(1).start();
+    let [mut first, mut second] = [(), ()].map(|()| role.connect(endpoint.writes()));
+    fine(&mut first, "BEGIN");
+    begin_to_wait(&endpoint, role, &mut second);
+    // It holds for who waits already.
+    reload(&mut endpoint, "pool.query_wait_timeout", "\"2s\"");
+    let error = second.read_answer().error.unwrap();
+    assert_eq!((&*error.severity, &*error.code), ("ERROR", "53300"), "{error:?}");
+    for part in ["2 s (query_wait_timeout): 1 client waits for 1 connection ", "pool_size"] {
+        assert!(error.text.contains(part), "{part:?} is not in {}", error.text);
+    }
+    fine(&mut first, "COMMIT");
+    assert_eq!(second.value("SELECT 'goes on'"), "goes on");
+}
+
+#[test]
+fn a_long_wait_is_told_the_client_and_the_log_with_its_reason() {
+    let cluster = own_cluster(0);
+    let role = PoolRole::create(&cluster, "of_notices");
+    let endpoint = Endpoint::over(&cluster).pooling(1).start();
+    let [mut first, mut second] = [(), ()].map(|()| role.connect(endpoint.writes()));
+    fine(&mut first, "BEGIN");
+    second.send_query("SELECT 'served'");
+    let told = |wire: &mut Wire| {
+        let notice = wire.read_message().unwrap();
+        assert_eq!(notice.tag, b'N');
+        String::from_utf8_lossy(&notice.body).into_owned()
+    };
+    let notice = told(&mut second);
+    assert!(
+        notice.contains("waits for a free server connection") && notice.contains("pool_size"),
+        "{notice}"
+    );
+    fine(&mut first, "COMMIT");
+    is_served(&mut second);
+    let lines =
+        endpoint.log().lines().filter(|line| line.contains("clients wait for server connections")).count();
+    assert_eq!(lines, 1, "{}", endpoint.log());
+    cluster.primary.stop(StopMode::Fast).unwrap();
+    second.send_query("SELECT 'served'");
+    let notice = told(&mut second);
+    assert!(notice.contains("waits for a server that can") && !notice.contains("pool_size"), "{notice}");
+    cluster.primary.start().unwrap();
+    is_served(&mut second);
+}
+
+#[test]
+fn a_query_whose_client_has_gone_is_canceled_and_its_connection_closed() {
+    let role = role("of_gone");
+    let table = "of_gone_table";
+    primary().psql(&format!("CREATE TABLE {table} (i int); ALTER TABLE {table} OWNER TO of_gone")).unwrap();
+    type Vanish = fn(Wire);
+    let ways: [(&str, Vanish); 3] = [
+        ("closed", drop),
+        ("reset", |wire| {
+            socket2::SockRef::from(wire.stream.socket()).set_linger(Some(Duration::ZERO)).unwrap();
+        }),
+        ("closed after its Terminate", |mut wire| wire.send(&[b'X', 0, 0, 0, 4])),
+    ];
+    for threads in [1, 2] {
+        let endpoint = pool(1).threads(threads).start();
+        let mut next = role.connect(endpoint.writes());
+        for (count, (how, vanish)) in ways.into_iter().enumerate() {
+            for begin in ["", "BEGIN; LOCK TABLE of_gone_table; "] {
+                let mut client = role.connect(endpoint.writes());
+                client.send_query(&format!("{begin}SELECT pg_sleep(600)"));
+                eventually(PATIENCE, "it runs", || endpoint.pooled("sv_active", role) == 1);
+                begin_to_wait(&endpoint, role, &mut next);
+                vanish(client);
+                is_served(&mut next);
+                fine(&mut next, "BEGIN; LOCK TABLE of_gone_table NOWAIT; COMMIT");
+                eventually(PATIENCE, &format!("what it left behind has ended: {how}"), || {
+                    role.processes(primary()).len() <= 1
+                });
+            }
+            assert_eq!(closed_for(&endpoint, "client_gone"), 2 * (count as u64 + 1), "{how}");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_only_closed_its_sending_side_gets_its_answer() {
+    let role = role("of_halves");
+    let endpoint = pool(1).start();
+    let mut client = role.connect(endpoint.writes());
+    client.send_query("SELECT 'whole' FROM pg_sleep(3)");
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    let answer = client.read_answer();
+    assert_eq!((answer.error.as_ref(), answer.value()), (None, "whole"));
+    assert_eq!(closed_for(&endpoint, "client_gone"), 0);
+}
+
+#[test]
+fn what_a_server_refuses_a_new_client_is_told_soon() {
+    let role = role("of_refusals");
+    let endpoint = pool(5).key("auth.cache_ttl", "\"1s\"").start();
+    let alter = |what: &str| primary().psql(&format!("ALTER ROLE of_refusals {what}")).unwrap();
+    let refused = |code: &str| {
+        // Until then, clients are let in.
+        let (error, _) = within(PATIENCE, code, || role.login().try_connect(endpoint.writes()).err());
+        assert_eq!(error.code, code, "{error:?}");
+        let began = Instant::now();
+        let error = role.login().try_connect(endpoint.writes()).unwrap_err();
+        assert_eq!(error.code, code, "{error:?}");
+        assert!(began.elapsed() < SOON, "{code} took {:?}", began.elapsed());
+    };
+    let [mut first, mut second] = [(), ()].map(|()| role.connect(endpoint.writes()));
+    eventually(PATIENCE, "connections are idle", || endpoint.pooled("sv_active", role) == 0);
+    alter("CONNECTION LIMIT 1");
+    fine(&mut first, "BEGIN");
+    let open = role.processes(primary()).len();
+    let mut idle: Vec<Wire> = (1..open).map(|_| role.connect(endpoint.writes())).collect();
+    idle.iter_mut().for_each(|client| fine(client, "BEGIN"));
+    refused("53300");
+    // One that is in waits as at a full pool.
+    second.send_query("SELECT 'served'");
+    fine(&mut first, "COMMIT");
+    is_served(&mut second);
+    idle.iter_mut().for_each(|client| fine(client, "COMMIT"));
+    alter("CONNECTION LIMIT -1 NOLOGIN");
+    // As to a wrong password: the proxy does not tell strangers which roles there are.
+    refused("28P01");
+    assert_eq!(second.value("SELECT 'in'"), "in");
+}
