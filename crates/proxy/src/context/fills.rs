@@ -3,20 +3,17 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use trunkline_auth::credentials::ServerCredentials;
-use trunkline_codec::startup::StartupMessage;
 use trunkline_pool::PoolId;
 use trunkline_routing::TargetSessionAttrs;
 
+use super::interned::UserLogin;
 use super::listeners::BoundListener;
 use crate::pool::SharedPools;
 
 /// How a connection is opened for a key: as for a client of it.
 #[derive(Debug)]
 pub(crate) struct FillLogin {
-    /// The startup packet that servers get.
-    pub(crate) startup: StartupMessage,
-    pub(crate) credentials: ServerCredentials,
+    pub(crate) login: Arc<UserLogin>,
     /// The listener that the client came by.
     pub(crate) listener: Arc<BoundListener>,
     pub(crate) attrs: TargetSessionAttrs,

@@ -62,8 +62,7 @@ impl Relay {
         let (Some(seat), Some(relogin)) = (seat, relogin) else { return };
         if self.live.pool.min_pool_size > 0 {
             self.worker.shared.fills.offer(seat.id(), || FillLogin {
-                startup: relogin.startup.clone(),
-                credentials: relogin.credentials.clone(),
+                login: Arc::clone(&relogin.login),
                 listener: Arc::clone(&criteria.listener),
                 attrs: criteria.attrs,
             });

@@ -13,7 +13,6 @@ use trunkline_codec::write;
 use trunkline_net::Transport;
 use trunkline_reactor::timer;
 
-use super::attach::Attachment;
 use super::{ClientState, Ending, Relay};
 use crate::context::Worker;
 use crate::limits::{CANCEL_TIMEOUT, TICK, VANISHED_BYTES_MAX, VANISHED_PATIENCE};
@@ -29,8 +28,7 @@ impl Relay {
 
     /// Finds out whether a client that sends nothing more still reads; `Some` when it does not.
     pub(super) fn look_for_client(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
-        let is_pooled =
-            matches!(&self.server, Attachment::Attached(ServerConnection { member: Some(_), .. }));
+        let is_pooled = self.server.connection().is_some_and(|server| server.member.is_some());
         if !is_pooled || self.session.outstanding() == 0 || !self.has_client_left(cx) {
             return None;
         }
@@ -52,7 +50,7 @@ impl Relay {
 
 /// Has the server end what a client has left it with, and closes the connection: only then another may be opened in its
 /// place.
-pub(super) async fn see_off(worker: Rc<Worker>, mut server: ServerConnection) {
+pub(super) async fn see_off(worker: Rc<Worker>, mut server: Box<ServerConnection>) {
     server.stream.change_reader();
     // The server notices when it reads next, which is when it has done what it is at.
     let farewell = async {

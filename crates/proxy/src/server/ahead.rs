@@ -13,7 +13,7 @@ use super::means::LoginMeans;
 use super::patience::answered;
 use super::restore::LoginAs;
 use super::take::{Search, ServerCriteria, TakeError};
-use crate::context::{FillLogin, Worker};
+use crate::context::{FillLogin, UserLogin, Worker};
 use crate::defaults::{ReportedDefaults, SessionDefaults};
 use crate::limits::DEFAULTS_NEWS_PATIENCE;
 use crate::pool::connection::ServerConnection;
@@ -69,8 +69,9 @@ async fn logged_in(
     place: &OpenPlace,
     login: &FillLogin,
     names: [&str; 2],
-) -> Result<(ServerConnection, SessionDefaults), FillError> {
-    let FillLogin { startup, credentials, listener, attrs } = login;
+) -> Result<(Box<ServerConnection>, SessionDefaults), FillError> {
+    let FillLogin { login, listener, attrs } = login;
+    let UserLogin { startup, credentials } = &**login;
     let listener = Arc::clone(listener);
     let mut search =
         Search::for_fill(worker, ServerCriteria { listener, attrs: *attrs, only: None, first: None });
@@ -101,10 +102,10 @@ async fn logged_in(
 /// The connection, once it is certain what its login has given it.
 async fn as_new(
     worker: &Worker,
-    (server, reply): (ServerConnection, LoginReply),
+    (server, reply): (Box<ServerConnection>, LoginReply),
     who: LoginAs<'_>,
     names: [&str; 2],
-) -> Result<(ServerConnection, SessionDefaults), FillError> {
+) -> Result<(Box<ServerConnection>, SessionDefaults), FillError> {
     let defaults = &worker.shared.defaults;
     let parameters = worker.shared_parameters(&reply.messages);
     let mut own = SessionDefaults::at_login(defaults, server.lease.server(), server.since, names);
