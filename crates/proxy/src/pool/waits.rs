@@ -8,11 +8,11 @@ use trunkline_pool::{LongestWait, PoolCrowd};
 use crate::limits::{POOL_WAIT_OVER, POOL_WAITS_TOLD_MAX};
 
 /// A database and a user.
-type Names = (Box<str>, Box<str>);
+type WaitNames = (Box<str>, Box<str>);
 
 /// The databases and users whose clients wait for long.
 #[derive(Debug, Default)]
-pub(crate) struct LongWaits(HashMap<Names, LongWaitsOf>);
+pub(crate) struct LongWaits(HashMap<WaitNames, LongWaitsOf>);
 
 #[derive(Clone, Copy, Debug)]
 struct LongWaitsOf {
@@ -39,7 +39,7 @@ impl LongWaits {
     ) -> Vec<WaitsNews> {
         let mut news = Vec::new();
         for LongestWait { key, waiting, maxwait } in waits {
-            let names: Names = (key.database().into(), key.user().into());
+            let names: WaitNames = (key.database().into(), key.user().into());
             if let Some(known) = self.0.get_mut(&names) {
                 known.last = now;
                 known.longest = known.longest.max(maxwait);
