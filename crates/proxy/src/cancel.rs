@@ -7,6 +7,7 @@ mod random;
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 
 use bytes::BytesMut;
 use dashmap::DashMap;
@@ -54,6 +55,20 @@ struct CancelState {
     is_delivering: bool,
     /// A request to this server was given up, and may still reach it.
     is_in_doubt: bool,
+    /// The session waits for a server.
+    wait: QueryWait,
+}
+
+/// What a cancel request finds of a session that has no server.
+#[derive(Debug, Default)]
+enum QueryWait {
+    /// No query is under way.
+    #[default]
+    None,
+    /// A query waits for a server; this wakes its session.
+    Waiting(Waker),
+    /// It is to wait no longer.
+    Canceled,
 }
 
 /// When a session may give its server connection to others, as far as cancel requests go.
@@ -142,6 +157,7 @@ impl CancelRegistry {
                 outcome
             }
             DeliveryStart::NoServer => CancelResult::Unknown,
+            DeliveryStart::EndedWait => CancelResult::Delivered,
             DeliveryStart::UnderWay => CancelResult::Coalesced,
         }
     }
@@ -197,6 +213,8 @@ impl Drop for DeliveryGuard<'_> {
 enum DeliveryStart {
     Deliver(Arc<ServerCancelKey>),
     NoServer,
+    /// The query has waited for a server, and was not sent to any yet.
+    EndedWait,
     UnderWay,
 }
 
@@ -205,6 +223,12 @@ impl CancelTarget {
         let mut state = self.lock();
         if state.is_delivering {
             return DeliveryStart::UnderWay;
+        }
+        if let QueryWait::Waiting(_) = state.wait
+            && let QueryWait::Waiting(session) = std::mem::replace(&mut state.wait, QueryWait::Canceled)
+        {
+            session.wake();
+            return DeliveryStart::EndedWait;
         }
         let Some(server) = state.server.clone() else { return DeliveryStart::NoServer };
         state.is_delivering = true;
@@ -227,6 +251,23 @@ impl CancelHandle {
         let mut state = self.target.lock();
         state.server = server;
         state.is_in_doubt = false;
+        state.wait = QueryWait::None;
+    }
+
+    /// A query waits for a server: a cancel request wakes the session, and ends the wait. Whether one has come.
+    pub(crate) fn waits(&self, session: &Waker) -> bool {
+        let mut state = self.target.lock();
+        match &state.wait {
+            QueryWait::Canceled => return true,
+            QueryWait::Waiting(waker) if waker.will_wake(session) => {}
+            QueryWait::None | QueryWait::Waiting(_) => state.wait = QueryWait::Waiting(session.clone()),
+        }
+        false
+    }
+
+    /// No query waits any more.
+    pub(crate) fn wait_ended(&self) {
+        self.target.lock().wait = QueryWait::None;
     }
 
     /// Takes the server away from cancel requests, and says what becomes of its connection: a request that is on its way

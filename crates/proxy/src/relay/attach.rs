@@ -193,6 +193,9 @@ impl Relay {
     }
 
     pub(super) fn poll_taking(&mut self, cx: &mut Context<'_>) -> Next {
+        if self.is_wait_canceled(cx) {
+            return Next::Again;
+        }
         let Attachment::Taking(taking) = &mut self.server else { return Next::Again };
         let since = taking.since;
         let Poll::Ready(outcome) = taking.search.as_mut().poll(cx) else {
@@ -307,7 +310,7 @@ impl Relay {
     }
 
     /// The request that is to be sent again to the next server.
-    fn repeated(&self) -> Option<Repeated> {
+    pub(super) fn repeated(&self) -> Option<Repeated> {
         match self.context.moving.as_deref() {
             Some(MoveReason::Repeated(repeated)) => Some(*repeated),
             Some(MoveReason::Moved { .. }) | None => None,

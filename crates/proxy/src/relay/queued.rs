@@ -52,6 +52,9 @@ impl Relay {
 
     /// Takes what the wait has brought, or goes on waiting.
     pub(super) fn poll_queued(&mut self, cx: &mut Context<'_>) -> Next {
+        if self.is_wait_canceled(cx) {
+            return Next::Again;
+        }
         let queued = match std::mem::replace(&mut self.server, Attachment::Detached) {
             Attachment::Queued(queued) => queued,
             other => {
@@ -196,8 +199,25 @@ impl Relay {
         Ok(())
     }
 
+    /// Ends the wait where the client has canceled its request, which was not sent to any server: it gets the error that a
+    /// server would send, and the session goes on.
+    pub(super) fn is_wait_canceled(&mut self, cx: &Context<'_>) -> bool {
+        let may_end = self.seat_in_transaction_mode().is_some() && self.repeated().is_none();
+        if !may_end || !self.context.cancel.waits(cx.waker()) {
+            return false;
+        }
+        self.server = Attachment::Detached;
+        self.context.cancel.wait_ended();
+        let mut error = BytesMut::new();
+        let report = ErrorReport::error(SqlState::QUERY_CANCELED, "canceling statement due to user request");
+        error_response(&mut error, &report);
+        self.session.refuse_next(error.freeze());
+        true
+    }
+
     /// The wait has come to nothing: the client's request gets this error, and the session goes on.
     pub(super) fn wait_ended(&mut self, why: &str) {
+        self.context.cancel.wait_ended();
         let info = &self.context.info;
         tracing::warn!(
             session.id = info.id.0, client.addr = %info.client, db.user = %info.user, db.name = %info.database, why,
