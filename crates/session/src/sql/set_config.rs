@@ -23,11 +23,15 @@ enum ArgumentValue {
     Parameter(u16),
 }
 
-/// Reads what follows SELECT, when all it selects is `set_config`.
+/// Reads what follows SELECT, when all it selects is `set_config`, and perhaps settings as they are: asyncpg asks for the
+/// value of `jit` in the query that sets it.
 pub(super) fn set_configs(reader: &mut Reader<'_>) -> Option<Effect> {
     let mut calls = Vec::new();
     loop {
-        calls.push(call(reader)?);
+        match item(reader)? {
+            Item::Set(call) => calls.push(call),
+            Item::Shown => {}
+        }
         let is_named = reader.eat("as");
         let is_more_to_come = |token| token == Token::Symbol(b',');
         if is_named || reader.peek().is_some_and(|token| !is_more_to_come(token)) {
@@ -48,10 +52,31 @@ pub(super) fn set_configs(reader: &mut Reader<'_>) -> Option<Effect> {
     if is_bound_later { Some(Effect::SetConfig(calls)) } else { effect_of(&calls, &[]) }
 }
 
-fn call(reader: &mut Reader<'_>) -> Option<Call> {
+/// One thing that is selected.
+enum Item {
+    Set(Call),
+    /// The value of a setting, which no other of the calls can learn.
+    Shown,
+}
+
+fn item(reader: &mut Reader<'_>) -> Option<Item> {
     if reader.eat("pg_catalog") && !reader.eat_symbol(b'.') {
         return None;
     }
+    if reader.eat("current_setting") {
+        return shown(reader).then_some(Item::Shown);
+    }
+    call(reader).map(Item::Set)
+}
+
+/// The arguments of `current_setting`, a constant and perhaps whether it may be missing.
+fn shown(reader: &mut Reader<'_>) -> bool {
+    let is_constant = reader.eat_symbol(b'(') && matches!(reader.bump(), Some(Token::String(_)));
+    let is_whole = !reader.eat_symbol(b',') || reader.eat("true") || reader.eat("false");
+    is_constant && is_whole && reader.eat_symbol(b')')
+}
+
+fn call(reader: &mut Reader<'_>) -> Option<Call> {
     if !(reader.eat("set_config") && reader.eat_symbol(b'(')) {
         return None;
     }

@@ -228,6 +228,26 @@ fn set_config_of_constants_is_followed_and_any_other_pins() {
 }
 
 #[test]
+fn a_setting_shown_beside_set_config_changes_nothing() {
+    let told = set("jit", "SELECT pg_catalog.set_config('jit', 'off', false)");
+    for sql in [
+        "SELECT current_setting('jit') AS cur, set_config('jit', 'off', false) AS new",
+        "select set_config('jit', 'off', false), pg_catalog.current_setting('app.a', true)",
+    ] {
+        let reading = read(sql.as_bytes());
+        let expected = (Pins::default(), vec![Effect::Change(vec![told.clone()])]);
+        assert_eq!((reading.pins, reading.effects), expected, "{sql}");
+    }
+    for sql in [
+        "select current_setting('a' || b), set_config('jit', 'off', false)",
+        "select current_setting('a') || 'b', set_config('jit', 'off', false)",
+        "select current_setting('a', f()), set_config('jit', 'off', false)",
+    ] {
+        assert!(pins(sql).contains(PinReason::UnknownSetting), "{sql}");
+    }
+}
+
+#[test]
 fn set_that_is_not_understood_pins() {
     for sql in [
         "set work_mem",
