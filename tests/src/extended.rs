@@ -33,6 +33,12 @@ impl Wire {
     /// Parses, binds and executes `sql` as the unnamed statement, with one Sync.
     #[track_caller]
     pub fn extended(&mut self, sql: &str, values: &[&str]) -> Answer {
+        self.send_extended(sql, values);
+        self.read_answer()
+    }
+
+    /// The same without reading the answer.
+    pub fn send_extended(&mut self, sql: &str, values: &[&str]) {
         self.send_with(|out| {
             let values = values.iter().map(|value| Some(value.as_bytes()));
             write::parse(out, b"", sql.as_bytes(), &[]).expect(VALID);
@@ -40,6 +46,5 @@ impl Wire {
             write::execute(out, b"", 0).expect(VALID);
             write::sync(out);
         });
-        self.read_answer()
     }
 }

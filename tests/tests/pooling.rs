@@ -332,3 +332,30 @@ fn a_client_that_adds_rows_keeps_nobody_waiting_for_long() {
         }
     }
 }
+
+#[test]
+fn a_client_may_cancel_a_request_that_waits_for_a_connection() {
+    let role = role("of_waits");
+    for threads in THREADS {
+        let pool = pool(1, threads);
+        let [mut first, mut second] = [(), ()].map(|()| role.connect(pool.writes()));
+        run(&mut first, "BEGIN");
+        for ask in ["simple", "extended"] {
+            match ask {
+                "simple" => second.send_query("SELECT 1; SELECT 2"),
+                _extended => second.send_extended("SELECT $1::int", &["1"]),
+            }
+            eventually(PATIENCE, "the other client waits", || pool.pooled("cl_waiting", role) == 1);
+            second.cancel(pool.writes());
+            let answer = second.read_answer();
+            assert_eq!(code(&answer), "57014", "{ask}: {}", answer.tags());
+            eventually(PATIENCE, "nobody waits", || pool.pooled("cl_waiting", role) == 0);
+        }
+        run(&mut first, "COMMIT");
+        // One that comes when nothing is asked cancels nothing later.
+        second.cancel(pool.writes());
+        for _ in 0..TURNS {
+            assert_eq!(second.value("SELECT 'goes on'"), "goes on");
+        }
+    }
+}
