@@ -92,6 +92,13 @@ impl Pools {
         Ok(id)
     }
 
+    /// Counts one client more of a key that has clients. Whether it has.
+    #[must_use]
+    pub fn join_again(&mut self, key: PoolId) -> bool {
+        let entry = self.keys.of(key).filter(|entry| entry.clients > 0);
+        entry.map(|entry| entry.clients += 1).is_some()
+    }
+
     /// Counts one client less. It neither waits nor has a connection.
     pub fn leave(&mut self, key: PoolId) {
         let Some(entry) = self.keys.of(key) else { return };

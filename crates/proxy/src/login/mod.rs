@@ -48,7 +48,7 @@ use crate::client::first::{StartupOutcome, read_startup};
 use crate::context::{BoundListener, Live, RunPhase, Worker, log_connection};
 use crate::errors::Refusal;
 use crate::pool::connection::ServerConnection;
-use crate::pool::seat::PoolSeat;
+use crate::pool::seat::{ClientSeat, PoolSeat};
 use crate::server::connection::ReadyServer;
 use crate::server::take::{ServerCriteria, TakeError};
 use crate::settings::{AddHost, LimitSettings, PoolMode, Retry};
@@ -71,7 +71,7 @@ pub(crate) struct NewSession {
     /// `None` for a session that the proxy cannot log in again.
     pub(crate) relogin: Option<Relogin>,
     /// Its place among the clients of its pools, for one that shares server connections.
-    pub(crate) seat: Option<Rc<PoolSeat>>,
+    pub(crate) seat: Option<ClientSeat>,
     /// The functions of its database, for a session that may move; `None` where all are trusted.
     pub(crate) functions: Option<Arc<Functions>>,
     /// The ParameterStatus messages that the client got.
@@ -110,7 +110,7 @@ struct Authenticated {
     client_read_ahead: BytesMut,
     relogin: Option<Relogin>,
     /// Its place among the clients of its pools.
-    seat: Option<Rc<PoolSeat>>,
+    seat: Option<ClientSeat>,
     /// The protocol version of both sides.
     version: ProtocolVersion,
     /// Messages that the client must get before its AuthenticationOk.
@@ -361,7 +361,7 @@ async fn finish_login(
     let relogin = relogin.filter(|_| request.is_in_utf8());
     let seat = seat.filter(|_| relogin.is_some());
     let ReadyServer { server, login_reply, .. } = taken;
-    let cancel = cancel_handle(worker, &server, version, seat.as_deref())?;
+    let cancel = cancel_handle(worker, &server, version, seat.as_deref().map(Rc::as_ref))?;
     let functions = match &relogin {
         Some(_) if !request.is_replication => {
             live.stores.functions.of_database(&shown(&request.database)).await

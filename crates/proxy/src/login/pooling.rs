@@ -1,7 +1,5 @@
 //! The place of a client among those of its pools.
 
-use std::rc::Rc;
-
 use trunkline_codec::startup::StartupMessage;
 use trunkline_pool::{PoolMode, ServerReuse};
 
@@ -9,7 +7,7 @@ use super::LoginFailure;
 use super::request::{StartupRequest, shown};
 use crate::context::Worker;
 use crate::errors::Refusal;
-use crate::pool::seat::PoolSeat;
+use crate::pool::seat::ClientSeat;
 use crate::server::connection::ReadyServer;
 use crate::settings::AddHost;
 
@@ -18,7 +16,7 @@ pub(super) fn seat(
     worker: &Worker,
     request: &StartupRequest,
     startup: &StartupMessage,
-) -> Result<Option<Rc<PoolSeat>>, LoginFailure> {
+) -> Result<Option<ClientSeat>, LoginFailure> {
     let live = worker.shared.live();
     let (user, database) = (shown(&request.user), shown(&request.database));
     let listener = request.criteria.listener.settings.options.pool_mode;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::ops::Deref;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +14,25 @@ use trunkline_pool::{PoolBound, PoolId, PoolKey, PoolMode, PoolRefusal};
 use super::{Means, SharedPools};
 use crate::limits::POOL_VOUCHES;
 
-/// The clients of the pools of a key that one thread has, until the last of them drops it.
+/// The place of one client among those of its key, which counts it until this is dropped.
+#[derive(Debug)]
+pub(crate) struct ClientSeat(Rc<PoolSeat>);
+
+impl Deref for ClientSeat {
+    type Target = Rc<PoolSeat>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Drop for ClientSeat {
+    fn drop(&mut self) {
+        self.0.pools.lock().leave(self.0.id);
+    }
+}
+
+/// What the clients of a key have alike that one thread has.
 #[derive(Debug)]
 pub(crate) struct PoolSeat {
     pools: Arc<SharedPools>,
@@ -45,7 +64,7 @@ impl Seats {
         mode: PoolMode,
         names: [&str; 2],
         startup: &StartupMessage,
-    ) -> Result<Rc<PoolSeat>, PoolRefusal> {
+    ) -> Result<ClientSeat, PoolRefusal> {
         let mut key = BytesMut::new();
         startup.encode(&mut key);
         key.extend_from_slice(&[u8::from(mode == PoolMode::Transaction)]);
@@ -54,8 +73,10 @@ impl Seats {
             key.extend_from_slice(name.as_bytes());
             key.extend_from_slice(&[0]);
         }
-        if let Some(seat) = self.known.get(&key[..]).and_then(Weak::upgrade) {
-            return Ok(seat);
+        if let Some(seat) = self.known.get(&key[..]).and_then(Weak::upgrade)
+            && pools.lock().join_again(seat.id)
+        {
+            return Ok(ClientSeat(seat));
         }
         let seat = Rc::new(PoolSeat::join(pools, mode, names, &key[..packet_bytes])?);
         if self.known.len() >= self.sweep_at {
@@ -63,12 +84,12 @@ impl Seats {
             self.sweep_at = (2 * self.known.len()).max(SWEEP_MIN);
         }
         let _gone = self.known.insert((&*key).into(), Rc::downgrade(&seat));
-        Ok(seat)
+        Ok(ClientSeat(seat))
     }
 }
 
 impl PoolSeat {
-    /// Joins the pools of this user, database, and startup packet with what else tells pools apart.
+    /// Its first client joins the pools of this user, database, and startup packet with what else tells pools apart.
     fn join(
         pools: &Arc<SharedPools>,
         mode: PoolMode,
@@ -132,11 +153,5 @@ impl PoolSeat {
 
     pub(crate) fn mode(&self) -> PoolMode {
         self.mode
-    }
-}
-
-impl Drop for PoolSeat {
-    fn drop(&mut self) {
-        self.pools.lock().leave(self.id);
     }
 }

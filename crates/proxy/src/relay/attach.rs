@@ -188,7 +188,7 @@ impl Relay {
         }
         let (worker, criteria, state) =
             (Rc::clone(&self.worker), self.context.criteria.clone(), self.session.state());
-        let (seat, last) = (self.context.seat.clone(), self.last_server());
+        let (seat, last) = (self.context.seat.as_deref().cloned(), self.last_server());
         Some(NextLogin { worker, criteria, login, info, own, told, state, seat, last, start: None })
     }
 

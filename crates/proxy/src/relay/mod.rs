@@ -62,7 +62,7 @@ use crate::context::{Live, SlotGuard, Slots, Worker, log_connection};
 use crate::defaults::SessionDefaults;
 use crate::login::{NewSession, Relogin};
 use crate::pool::connection::ServerConnection;
-use crate::pool::seat::PoolSeat;
+use crate::pool::seat::ClientSeat;
 use crate::server::pooled::LastServer;
 use crate::server::take::{Move, ServerCriteria};
 use crate::settings::Retry;
@@ -117,7 +117,7 @@ struct SessionContext {
     criteria: ServerCriteria,
     relogin: Option<Relogin>,
     /// Its place among the clients of its pools.
-    seat: Option<Rc<PoolSeat>>,
+    seat: Option<ClientSeat>,
     /// Where it last gave a connection back to the pools.
     last: Option<LastServer>,
     /// What the next connection from the pools is to be like.

@@ -53,7 +53,7 @@ pub(super) enum Staying {
 impl Relay {
     /// The session's place among those that have a connection for a transaction only.
     pub(super) fn seat_in_transaction_mode(&self) -> Option<&Rc<PoolSeat>> {
-        self.context.seat.as_ref().filter(|seat| seat.mode() == PoolMode::Transaction)
+        self.context.seat.as_deref().filter(|seat| seat.mode() == PoolMode::Transaction)
     }
 
     /// Has others opened ahead of clients of its pools by what it has logged in with, where `min_pool_size` asks for them.
