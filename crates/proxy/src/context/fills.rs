@@ -21,23 +21,38 @@ pub(crate) struct FillLogin {
 
 /// One for each key that has clients.
 #[derive(Debug, Default)]
-pub(crate) struct FillLogins(DashMap<PoolId, Arc<FillLogin>>);
+pub(crate) struct FillLogins(DashMap<PoolId, FillState>);
+
+/// What is known of the login of a key.
+#[derive(Debug)]
+enum FillState {
+    Usable(Arc<FillLogin>),
+    Refused(Arc<UserLogin>),
+}
 
 impl FillLogins {
-    /// A client of this key has logged in; `login` is used if there is none yet.
-    pub(crate) fn offer(&self, key: PoolId, login: impl FnOnce() -> FillLogin) {
-        if !self.0.contains_key(&key) {
-            self.0.insert(key, Arc::new(login()));
+    /// A client of this key has logged in by `user`; `login` is used if there is none yet, or a server has refused another.
+    pub(crate) fn offer(&self, key: PoolId, user: &Arc<UserLogin>, login: impl FnOnce() -> FillLogin) {
+        let is_wanted = match self.0.get(&key).as_deref() {
+            None => true,
+            Some(FillState::Usable(_)) => false,
+            Some(FillState::Refused(refused)) => **refused != **user,
+        };
+        if is_wanted {
+            self.0.insert(key, FillState::Usable(Arc::new(login())));
         }
     }
 
     pub(crate) fn of(&self, key: PoolId) -> Option<Arc<FillLogin>> {
-        self.0.get(&key).map(|login| Arc::clone(&login))
+        match self.0.get(&key).as_deref() {
+            Some(FillState::Usable(login)) => Some(Arc::clone(login)),
+            Some(FillState::Refused(_)) | None => None,
+        }
     }
 
-    /// A server has refused it: that of another client may be a newer one.
-    pub(crate) fn refused(&self, key: PoolId) {
-        self.0.remove(&key);
+    /// A server has refused this one: that of another client may be a newer one.
+    pub(crate) fn refused(&self, key: PoolId, login: &FillLogin) {
+        self.0.insert(key, FillState::Refused(Arc::clone(&login.login)));
     }
 
     /// Keeps those whose key has clients.

@@ -70,6 +70,15 @@ impl PoolStart {
         }
     }
 
+    /// Where it leads, as far as that is known now.
+    pub(crate) fn server(&self) -> Option<ServerId> {
+        match self {
+            PoolStart::Idle(server, _) => Some(server.lease.server()),
+            PoolStart::Open(place) => Some(place.server()),
+            PoolStart::Coming(..) | PoolStart::Wait(_) | PoolStart::Gone => None,
+        }
+    }
+
     fn given(pools: &Arc<SharedPools>, shelf: &Shelf, worker: u16, given: Given) -> Self {
         let Given { token, check, .. } = given;
         if token.worker == worker {

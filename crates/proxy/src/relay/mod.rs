@@ -53,7 +53,7 @@ use trunkline_session::{Journal, ServerRole, Session};
 use self::attach::{Attachment, MoveReason, count_arrival};
 use self::buffer::RelayBuffer;
 pub(crate) use self::end::{Ending, close};
-use self::pooled::Staying;
+use self::pooled::{Staying, WorkLeft};
 use self::staying::SequenceStay;
 use self::watch::Pause;
 use crate::admission::SessionPermit;
@@ -346,9 +346,10 @@ impl Relay {
     /// Completes the records of the session, and gives its resources back.
     fn finish(&mut self) {
         let left = self.state_left();
+        let work = if self.session.outstanding() > 0 { WorkLeft::Some } else { WorkLeft::None };
         self.record(|session, recorder| session.finish(Instant::now(), recorder));
         self.journal.close(&mut self.worker.journals.borrow_mut());
-        self.give_back(left);
+        self.give_back(left, work);
         let info = &self.context.info;
         log_connection!(
             self.live.session.logs_disconnections,

@@ -61,7 +61,7 @@ impl Relay {
         let SessionContext { seat, relogin, criteria, .. } = &*self.context;
         let (Some(seat), Some(relogin)) = (seat, relogin) else { return };
         if self.live.pool.min_pool_size > 0 {
-            self.worker.shared.fills.offer(seat.id(), || FillLogin {
+            self.worker.shared.fills.offer(seat.id(), &relogin.login, || FillLogin {
                 login: Arc::clone(&relogin.login),
                 listener: Arc::clone(&criteria.listener),
                 attrs: criteria.attrs,
@@ -123,7 +123,7 @@ impl Relay {
         may_stay
     }
 
-    fn is_allowed_on(&self, server: ServerId) -> bool {
+    pub(super) fn is_allowed_on(&self, server: ServerId) -> bool {
         let snapshot = self.worker.shared.health.load();
         eligible::may_stay(&self.context.criteria.rules(&self.live), &snapshot, server)
     }
@@ -191,8 +191,10 @@ impl Relay {
 
     /// The client has left without a request: what the pools have answered is not needed.
     pub(super) fn put_back(&self, start: Option<PoolStart>) {
-        if let Some(PoolStart::Idle(server, _)) = start {
-            self.worker.put_back(server);
+        match start {
+            Some(PoolStart::Idle(server, _)) => self.worker.put_back(server),
+            Some(PoolStart::Open(place)) => place.unused(),
+            Some(PoolStart::Coming(..) | PoolStart::Wait(_) | PoolStart::Gone) | None => {}
         }
     }
 
@@ -287,13 +289,12 @@ impl Relay {
     }
 
     /// Gives the connection back at the end of the session, if another may have it.
-    pub(super) fn give_back(&mut self, state: Option<ConnectionState>) {
+    pub(super) fn give_back(&mut self, state: Option<ConnectionState>, work: WorkLeft) {
         let may_part = state.is_some() && self.context.cancel.part() == Parting::Now;
         let mode = self.context.seat.as_ref().map(|seat| seat.mode());
-        let is_busy = self.session.outstanding() > 0;
         let Some(server) = self.release() else { return };
         // One that speaks notices at once that nobody listens any more.
-        if state.is_none() && is_busy && server.member.is_some() && server.stream.is_silent() {
+        if state.is_none() && work == WorkLeft::Some && server.member.is_some() && server.stream.is_silent() {
             spawn(see_off(Rc::clone(&self.worker), server));
             return;
         }
@@ -306,6 +307,13 @@ impl Relay {
             left.give_back(&self.worker);
         }
     }
+}
+
+/// Whether a session leaves its server with a request that is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WorkLeft {
+    None,
+    Some,
 }
 
 /// A connection whose client has gone.

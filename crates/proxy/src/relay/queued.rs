@@ -7,11 +7,12 @@ use bytes::{Bytes, BytesMut};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{ErrorReport, Severity, error_response, notice_response};
 use trunkline_pool::limits::NOTICE_AFTER;
-use trunkline_session::ClientThen;
+use trunkline_session::{ClientThen, TransactionStatus};
 use trunkline_topology::ServerId;
 
 use super::attach::Attachment;
 use super::buffer::Chunk;
+use super::pooled::Staying;
 use super::{Ending, Next, Relay};
 use crate::errors::{code_of, text_of};
 use crate::limits::POOL_LOOK_INTERVAL;
@@ -47,7 +48,7 @@ impl Relay {
         }
         self.server = Attachment::Queued(Box::new(Queued { ticket, last, looked_at: since }));
         // One of the others may have had something at once.
-        if has_others { Next::Again } else { self.wait_on(cx, since, since) }
+        if has_others || self.is_wait_canceled(cx) { Next::Again } else { self.wait_on(cx, since, since) }
     }
 
     /// Takes what the wait has brought, or goes on waiting.
@@ -83,6 +84,10 @@ impl Relay {
             return Next::End(Ending::Silent);
         }
         // The verdicts may have changed meanwhile.
+        if start.server().is_some_and(|server| !self.is_allowed_on(server)) {
+            self.put_back(Some(start));
+            return self.search(None);
+        }
         let left = if self.may_stay_on(last.server) { self.take_up(start, last, since) } else { Some(start) };
         match left {
             None => {
@@ -122,7 +127,7 @@ impl Relay {
     fn look_around(&mut self, now: Instant) -> Option<Next> {
         let Attachment::Queued(queued) = &mut self.server else { return Some(Next::Again) };
         let next = queued.looked_at + POOL_LOOK_INTERVAL;
-        if now < next {
+        if now < next && self.context.staying != Staying::Unknown {
             self.slot.due_by(next);
             return None;
         }
@@ -191,6 +196,7 @@ impl Relay {
     pub(super) fn is_refused_by_limit(&mut self, refusal: Bytes) -> Result<(), Bytes> {
         if self.seat_in_transaction_mode().is_none()
             || code_of(&refusal) != Some(SqlState::TOO_MANY_CONNECTIONS)
+            || self.session.transaction_status() != TransactionStatus::Idle
         {
             return Err(refusal);
         }
@@ -202,12 +208,15 @@ impl Relay {
     /// Ends the wait where the client has canceled its request, which was not sent to any server: it gets the error that a
     /// server would send, and the session goes on.
     pub(super) fn is_wait_canceled(&mut self, cx: &Context<'_>) -> bool {
-        let may_end = self.seat_in_transaction_mode().is_some() && self.repeated().is_none();
+        let may_end = self.seat_in_transaction_mode().is_some()
+            && self.repeated().is_none()
+            && self.session.transaction_status() == TransactionStatus::Idle;
         if !may_end || !self.context.cancel.waits(cx.waker()) {
             return false;
         }
         self.server = Attachment::Detached;
         self.context.cancel.wait_ended();
+        self.context.is_told_to_wait = false;
         let mut error = BytesMut::new();
         let report = ErrorReport::error(SqlState::QUERY_CANCELED, "canceling statement due to user request");
         error_response(&mut error, &report);
@@ -218,6 +227,7 @@ impl Relay {
     /// The wait has come to nothing: the client's request gets this error, and the session goes on.
     pub(super) fn wait_ended(&mut self, why: &str) {
         self.context.cancel.wait_ended();
+        self.context.is_told_to_wait = false;
         let info = &self.context.info;
         tracing::warn!(
             session.id = info.id.0, client.addr = %info.client, db.user = %info.user, db.name = %info.database, why,

@@ -38,7 +38,8 @@ enum FillError {
 /// while.
 pub(crate) async fn open_ahead(worker: &Worker, place: OpenPlace, key: PoolId) {
     let pool = worker.shared.pools.lock().key_of(key).cloned();
-    let (Some(pool), Some(login)) = (pool, worker.shared.fills.of(key)) else { return place.unused() };
+    // Its place is given back as one that failed: none is tried at once again.
+    let (Some(pool), Some(login)) = (pool, worker.shared.fills.of(key)) else { return };
     let names = [pool.user(), pool.database()];
     match logged_in(worker, &place, &login, names).await {
         Ok((mut server, own)) => {
@@ -49,7 +50,7 @@ pub(crate) async fn open_ahead(worker: &Worker, place: OpenPlace, key: PoolId) {
         }
         Err(error) => {
             if matches!(error, FillError::Login(LoginError::Refused { .. } | LoginError::NoMeans { .. })) {
-                worker.shared.fills.refused(key);
+                worker.shared.fills.refused(key, &login);
             }
             log_failed(&pool, &error);
         }
