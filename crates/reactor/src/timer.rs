@@ -159,12 +159,12 @@ pub fn sleep_until(until: Instant) -> Sleep {
     })
 }
 
-/// What `work` comes to, unless `limit` is over first, counted from now on.
+/// What `work` comes to, unless `limit` is over first, counted from when it is first waited for.
 ///
 /// # Errors
 /// [`Elapsed`].
 pub fn timeout<F: Future>(limit: Duration, work: F) -> impl Future<Output = Result<F::Output, Elapsed>> {
-    within(sleep(limit), work)
+    within(TimeLimit::After(limit), work)
 }
 
 /// What `work` comes to, unless it is later than `deadline` first.
@@ -172,10 +172,21 @@ pub fn timeout<F: Future>(limit: Duration, work: F) -> impl Future<Output = Resu
 /// # Errors
 /// [`Elapsed`].
 pub fn timeout_at<F: Future>(deadline: Instant, work: F) -> impl Future<Output = Result<F::Output, Elapsed>> {
-    within(sleep_until(deadline), work)
+    within(TimeLimit::At(deadline), work)
 }
 
-async fn within<F: Future>(mut limit: Sleep, work: F) -> Result<F::Output, Elapsed> {
+/// How long something may take.
+#[derive(Clone, Copy, Debug)]
+enum TimeLimit {
+    After(Duration),
+    At(Instant),
+}
+
+async fn within<F: Future>(limit: TimeLimit, work: F) -> Result<F::Output, Elapsed> {
+    let mut limit = match limit {
+        TimeLimit::After(pause) => sleep(pause),
+        TimeLimit::At(until) => sleep_until(until),
+    };
     let mut work = pin!(work);
     std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),

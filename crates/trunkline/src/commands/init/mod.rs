@@ -31,7 +31,7 @@ Examples:
   trunkline init --from \"host=db1,db2 port=5432,5433\" --out trunkline.toml
       several servers, where the standbys' ports differ from the primary's
   trunkline init --from patroni:http://10.0.0.11:8008
-  trunkline init --from patroni:https://pg1.example.com:8008 --ca-file /etc/patroni/ca.crt
+  trunkline init --from patroni:https://pg1:8008 --ca-file /etc/patroni/ca.crt
   trunkline init --from /etc/pgbouncer/pgbouncer.ini --out trunkline.toml
   trunkline init --from haproxy:/etc/haproxy/haproxy.cfg --out t.toml --force
 
