@@ -66,7 +66,7 @@ class Pool:
         run, warm = case.run, {"direct"}
         is_kept = self.idle_timeout == NEVER
         # Those that may have been closed in between are opened again.
-        most = POOL_SIZE if is_kept else 2 * POOL_SIZE
+        most = POOL_SIZE if is_kept else 5 * POOL_SIZE
 
         def watched(bench, peer):
             if is_kept and peer.name not in warm:
