@@ -74,7 +74,8 @@ async function onItsOwn() {
 }
 
 async function main() {
-    const pool = new Pool({ max: CLIENTS });
+    // A client whose DateStyle has changed beside its named statements keeps its server connection until it ends.
+    const pool = new Pool({ max: CLIENTS, idleTimeoutMillis: 500 });
     await pool.query('CREATE TABLE rows (client int, n int)');
     await pool.query('CREATE TABLE unique_rows (i int CONSTRAINT only_once UNIQUE)');
     await pool.query('INSERT INTO unique_rows VALUES (1)');
