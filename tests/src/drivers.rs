@@ -1,5 +1,6 @@
 //! Clients that people use: psql, pgbench, psycopg.
 
+use std::io::Write as _;
 use std::process::{Command, Output};
 
 use trunkline_cluster::PgInstall;
@@ -90,4 +91,16 @@ pub fn python(port: u16, program: &str) -> String {
     let output = command.args(["-c", program]).output().expect("the interpreter runs");
     assert!(output.status.success(), "python: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
+/// Says that a driver is not tried, past the harness, which hides what passing tests print.
+pub fn driver_skipped(driver: &str, why: &str) {
+    let _unseen = writeln!(std::io::stderr(), "    {driver}: SKIPPED, {why}");
+}
+
+/// Whether such a program can be run.
+#[must_use]
+pub fn has_program(name: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths).any(|directory| directory.join(name).exists())
 }

@@ -2,11 +2,10 @@
 //! direct connection. Each has more clients at once than the pool has server connections.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use trunkline_tests::{Endpoint, root, shared_cluster};
+use trunkline_tests::{Endpoint, driver_skipped, has_program, root, shared_cluster};
 
 /// Server connections of each pool; the programs have at least twice as many clients.
 const POOL_SIZE: u16 = 3;
@@ -85,17 +84,6 @@ fn python(program: &str) -> Command {
     command
 }
 
-/// Says that a driver is not tried, past the harness, which hides what passing tests print.
-fn skipped(driver: &str, why: &str) {
-    let _unseen = writeln!(std::io::stderr(), "    {driver}: SKIPPED, {why}");
-}
-
-/// Whether such a program can be run.
-fn is_here(program: &str) -> bool {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&paths).any(|directory| directory.join(program).exists())
-}
-
 #[test]
 fn psycopg_and_its_pool() {
     assert_as_direct("of_psycopg", || python("with_psycopg.py"));
@@ -119,8 +107,11 @@ fn django_with_persistent_connections() {
 #[test]
 fn node_postgres_and_its_pool() {
     let modules = root().join("target/node/node_modules");
-    if !is_here("node") || !modules.join("pg").exists() {
-        return skipped("node postgres", "no node or no driver here (npm install --prefix target/node pg)");
+    if !has_program("node") || !modules.join("pg").exists() {
+        return driver_skipped(
+            "node postgres",
+            "no node or no driver here (npm install --prefix target/node pg)",
+        );
     }
     assert_as_direct("of_node", || {
         let mut node = Command::new("node");
@@ -131,8 +122,11 @@ fn node_postgres_and_its_pool() {
 
 #[test]
 fn pgjdbc_in_many_threads() {
-    if !is_here("java") || !Path::new(PGJDBC).exists() {
-        return skipped("pgjdbc", "no Java or no driver here (apt-get install libpostgresql-jdbc-java)");
+    if !has_program("java") || !Path::new(PGJDBC).exists() {
+        return driver_skipped(
+            "pgjdbc",
+            "no Java or no driver here (apt-get install libpostgresql-jdbc-java)",
+        );
     }
     assert_as_direct("of_pgjdbc", || {
         let mut java = Command::new("java");
@@ -165,7 +159,7 @@ fn active_record_and_its_pool() {
     };
     let is_installed = Command::new("ruby").args(["-e", "require 'active_record'; require 'pg'"]).output();
     if !is_installed.is_ok_and(|output| output.status.success()) {
-        return skipped("active record", "no Rails here (apt-get install ruby-activerecord ruby-pg)");
+        return driver_skipped("active record", "no Rails here (apt-get install ruby-activerecord ruby-pg)");
     }
     assert_as_direct("of_rails", ruby);
 }

@@ -2,14 +2,15 @@
 //! where they can. Behind it are servers that take nothing but TLS, too.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use tokio_postgres::config::{ChannelBinding, SslMode};
 use trunkline_cluster::Cluster;
-use trunkline_tests::{Auth, Certificates, Endpoint, EndpointBuilder, python, root, tls_cluster};
+use trunkline_tests::{
+    Auth, Certificates, Endpoint, EndpointBuilder, driver_skipped, has_program, python, root, tls_cluster,
+};
 
 #[path = "tls_drivers/go.rs"]
 mod go;
@@ -49,17 +50,6 @@ fn printed(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
     assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout)
-}
-
-/// Says that a driver is not tried, past the harness, which hides what passing tests print.
-fn skipped(driver: &str, why: &str) {
-    let _unseen = writeln!(std::io::stderr(), "    {driver}: SKIPPED, {why}");
-}
-
-/// Whether such a program can be run.
-fn is_here(program: &str) -> bool {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&paths).any(|directory| directory.join(program).exists())
 }
 
 #[test]
@@ -207,8 +197,11 @@ const PGJDBC: &str = "/usr/share/java/postgresql.jar";
 
 #[test]
 fn pgjdbc_verifies_in_full_prepares_and_cancels() {
-    if !is_here("java") || !Path::new(PGJDBC).exists() {
-        return skipped("pgjdbc", "no Java or no driver here (apt-get install libpostgresql-jdbc-java)");
+    if !has_program("java") || !Path::new(PGJDBC).exists() {
+        return driver_skipped(
+            "pgjdbc",
+            "no Java or no driver here (apt-get install libpostgresql-jdbc-java)",
+        );
     }
     let endpoint = endpoint().start();
     let directory = tempfile::tempdir().unwrap();
@@ -265,8 +258,11 @@ public class Client {
 /// The result of a program for node with the drivers of `target/node`, or nothing where they are not.
 fn node(driver: &str, port: u16, program: &str) -> Option<String> {
     let modules: PathBuf = root().join("target/node/node_modules");
-    if !is_here("node") || !modules.join(driver).exists() {
-        skipped("node", &format!("no node or no driver here (npm install --prefix target/node {driver})"));
+    if !has_program("node") || !modules.join(driver).exists() {
+        driver_skipped(
+            "node",
+            &format!("no node or no driver here (npm install --prefix target/node {driver})"),
+        );
         return None;
     }
     let mut node = Command::new("node");
