@@ -35,6 +35,16 @@ all_of() {
     [ "${#failed_suites[@]}" -eq 0 ] || { printf 'failed suites: %s\n' "${failed_suites[*]}"; return 1; }
 }
 
+# What a query may cost; two of these tests start the binary.
+budgets() {
+    local name executable
+    for name in trunkline_bench allocations pressure syscalls; do
+        executable=$(executable_of benches "$name") || { printf 'no executable of %s was built\n' "$name"; return 1; }
+        printf '\n     Budget %s\n' "$name"
+        (cd benches && "$executable") || { printf 'error: test failed, to rerun: cargo test -p trunkline-bench\n'; return 1; }
+    done
+}
+
 # Unoptimised, each takes ten times as long; to optimise it and all that it stands on takes longer still.
 schedules() {
     TRUNKLINE_SIMULATION_SCHEDULES=20000 "$(executable_of crates/proxy trunkline_proxy)" relay::simulation
@@ -58,8 +68,9 @@ joined "deployment files"
 step "oldest Rust" scripts/ci/msrv.sh
 # Tests mostly wait: meanwhile the processors are free for what no time depends on.
 beside "build of the binary" idle cargo build --quiet --profile quick -p trunkline
-step "unit and simulation tests" cargo test --workspace --exclude trunkline-tests --no-fail-fast
+step "unit and simulation tests" cargo test --workspace --exclude trunkline-tests --exclude trunkline-bench --no-fail-fast
 joined "build of the binary"
+step "budgets" budgets
 # shellcheck disable=SC2086 # lists of words
 step "suites that are alone" all_of 1 trunkline_tests $timed $loaded
 beside "20000 schedules of the relay" idle schedules
