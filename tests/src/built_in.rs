@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use trunkline_cluster::Server;
 use trunkline_codec::write;
 use trunkline_session::{
-    LoginParameters, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Tracking,
+    LoginParameters, Mobility, ReportTiming, ServerRole, Session, SessionSettings, StatementNames, Tracking,
 };
 
 /// Volatile functions that leave nothing behind in their session, and nothing outside of the database; of a name
@@ -114,6 +114,7 @@ fn is_told_of(sql: &str) -> bool {
         server: "server".into(),
         tracking: Tracking::Full,
         mobility: Mobility::Movable,
+        statement_names: StatementNames::OfClient,
         role: ServerRole::Standby,
         parameters: Arc::new(LoginParameters::new(b"S\0\0\0\x1fstandard_conforming_strings\0on\0")),
     };

@@ -156,6 +156,51 @@ fn a_client_may_have_more_statements_than_are_kept_on_a_connection() {
             );
         }
     }
+    let on_server = clients[0].query(ON_SERVER).rows;
+    let kept: u32 = on_server[0][0].as_deref().unwrap().parse().unwrap();
+    assert!(kept <= 3 + 1, "{on_server:?}");
+}
+
+/// `pg_prepared_statements` as its server has it: the proxy does not read the name.
+const ON_SERVER: &str = "SELECT count(*), coalesce(sum(generic_plans + custom_plans), 0), string_agg(name, ' ') FROM U&\"pg_pr\\0065pared_statements\"";
+
+/// Two clients that use one name each for something of their own, in turns.
+#[test]
+fn clashing_names_cost_no_statement() {
+    let role = role("of_clashes");
+    let pool = pool(1, 1);
+    let mut clients = [(), ()].map(|()| role.connect(pool.writes()));
+    for (number, client) in clients.iter_mut().enumerate() {
+        fine(&client.prepare("s1", &format!("SELECT 'mine {number}'")));
+    }
+    for _ in 0..TURNS {
+        for (number, client) in clients.iter_mut().enumerate() {
+            assert_eq!(client.execute("s1", &[]).value(), format!("mine {number}"));
+        }
+    }
+    let used = &clients[0].query(ON_SERVER).rows[0][..2];
+    assert_eq!(used, ["2", &(2 * TURNS).to_string()].map(|value| Some(value.to_owned())));
+}
+
+#[test]
+fn a_statement_that_another_client_has_prepared_is_shared() {
+    let role = role("of_sharers");
+    let pool = pool(1, 1);
+    let mut clients = [(), (), ()].map(|()| role.connect(pool.writes()));
+    for (number, client) in clients.iter_mut().enumerate() {
+        let name = format!("number {number}");
+        fine(&client.prepare(&name, "SELECT 'ours'"));
+        assert_eq!(client.execute(&name, &[]).value(), "ours");
+        assert_eq!(code(&client.prepare(&name, "SELECT 2")), "42P05");
+        let text = client.prepare(&name, "SELECT 2").error.map(|error| error.text);
+        assert_eq!(text, Some(format!("prepared statement \"{name}\" already exists")));
+    }
+    run(&mut clients[1], "DEALLOCATE \"number 1\"");
+    assert_eq!(clients[0].execute("number 0", &[]).value(), "ours", "another's is another's");
+    assert_eq!(code(&clients[1].execute("number 1", &[])), "26000");
+    assert_eq!(clients[2].value("EXECUTE \"number 2\""), "ours");
+    let on_server = clients[0].query(ON_SERVER).rows;
+    assert_eq!(on_server[0][0].as_deref(), Some("1"), "{on_server:?}");
 }
 
 /// What pins, what undoes it, and what another client asks, which is `0` when it finds nothing of it.

@@ -27,6 +27,7 @@ pub(crate) fn session(mobility: Mobility, sql_bytes_max: usize) -> Session {
         server: Arc::from("replica1"),
         tracking: Tracking::Full,
         mobility,
+        statement_names: trunkline_session::StatementNames::OfClient,
         role: ServerRole::Standby,
         parameters: Arc::default(),
     };

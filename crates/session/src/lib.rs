@@ -25,8 +25,8 @@
 //! use bytes::BytesMut;
 //! use trunkline_codec::write;
 //! use trunkline_session::{
-//!     Completion, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink, StatementRecord, Tracking,
-//!     TransactionStatus,
+//!     Completion, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink, StatementNames, StatementRecord,
+//!     Tracking, //!     TransactionStatus,
 //! };
 //!
 //! /// Takes the statements as they complete.
@@ -47,6 +47,7 @@
 //!     server: Arc::from("replica1"),
 //!     tracking: Tracking::Full,
 //!     mobility: Mobility::Movable,
+//!     statement_names: StatementNames::OfClient,
 //!     role: ServerRole::Standby,
 //!     parameters: Arc::default(),
 //! };
@@ -80,6 +81,7 @@ mod pins;
 mod position;
 mod record;
 mod recovery;
+mod rewritten;
 mod sampling;
 mod session;
 mod settings;
@@ -99,8 +101,11 @@ pub use pin::{NotRepeatable, PinReason};
 pub use position::{Position, PositionReader, ask_position};
 pub use record::{Completion, Sink, StatementKind, StatementRecord, Timing};
 pub use recovery::loss::{LossPlan, RecoveryOptions, ServerLoss};
+pub use rewritten::Rewritten;
 pub use session::Session;
-pub use settings::{Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, Tracking};
+pub use settings::{
+    Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, StatementNames, Tracking,
+};
 pub use sql::fingerprint::Fingerprint;
 pub use sql::functions::{EffectsByName, FunctionCatalog, FunctionEffect, Functions, UnlistedFunctions};
 pub use sql::operator_words::operator_words;

@@ -22,6 +22,8 @@ pub struct SessionSettings {
     pub mobility: Mobility,
     /// What that server is.
     pub role: ServerRole,
+    /// Under which names its prepared statements stand on servers.
+    pub statement_names: StatementNames,
     /// The server's parameters as the client received them at its login. Sessions may share them. A
     /// [`Mobility::Fixed`] session needs none.
     pub parameters: Arc<LoginParameters>,
@@ -34,6 +36,21 @@ pub enum Mobility {
     Fixed,
     /// It can move. Its settings and prepared statements are kept for another server.
     Movable,
+}
+
+/// Under which names the prepared statements of a session's client stand on its server connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatementNames {
+    /// Under those that the client gives them.
+    OfClient,
+    /// Where it can be, under names made from their content: for sessions that take turns on connections, which share
+    /// them then. Such a session is passed chunks by [`crate::Session::handle_client_renaming`] and
+    /// [`crate::Session::handle_server_renaming`].
+    OfContent {
+        /// Statements kept on a connection under such names: those that were not used for longest are closed where the
+        /// next session finds more.
+        statements_max: u32,
+    },
 }
 
 /// What a server is, as PostgreSQL reports it.

@@ -62,6 +62,7 @@ impl Replay {
             server: Arc::from("replica1"),
             tracking: Tracking::Full,
             mobility: Mobility::Movable,
+            statement_names: trunkline_session::StatementNames::OfClient,
             role: ServerRole::Standby,
             parameters: Arc::default(),
         };

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use trunkline_session::{JournalPool, LoginParameters};
+use trunkline_session::{JournalPool, LoginParameters, Rewritten};
 
 pub(crate) use self::auth_choice::AuthChoice;
 pub use self::auth_choice::{AuthReason, ChosenMode, SettledAuth};
@@ -47,6 +47,8 @@ pub(crate) struct Worker {
     pub(crate) phase: watch::Receiver<RunPhase>,
     /// Every read of every session goes through here, so that an idle session owns no buffer.
     pub(crate) buffer: RefCell<Box<[u8]>>,
+    /// Where a chunk becomes what goes to the other side, if that differs.
+    pub(crate) rewritten: RefCell<Rewritten>,
     pub(crate) journals: RefCell<JournalPool>,
     /// The parameters that the last login reported: the next one nearly always reports the same.
     pub(crate) parameters: RefCell<Arc<LoginParameters>>,
@@ -81,6 +83,7 @@ impl Worker {
             shelf: Rc::default(),
             phase,
             buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
+            rewritten: RefCell::default(),
             journals: RefCell::default(),
             parameters: RefCell::default(),
             names: RefCell::default(),

@@ -241,6 +241,7 @@ impl Relay {
         self.context.carried = carried_for(&self.session.state(), defaults);
         let own = is_new.then(|| Arc::clone(&self.context.own));
         let Some(mut left) = self.release() else { return };
+        self.session.connection_left();
         left.own = own.or(left.own);
         let reason = match state {
             Some(state) if is_pooled && is_known && parting == Parting::Now => {

@@ -59,15 +59,20 @@ impl Relay {
             let now = Instant::now();
             self.idle_since = None;
             self.note_request(is_again);
-            let step =
-                self.record(|session, recorder| session.handle_client(&buffer[..length], now, recorder));
+            let mut rewritten = worker.rewritten.borrow_mut();
+            let step = self.record(|session, recorder| {
+                session.handle_client_renaming(&buffer[..length], now, &mut rewritten, recorder)
+            });
+            let forward = &buffer[..step.forward];
             if matches!(step.then, ClientThen::Terminate) && self.is_over() {
-                self.say_goodbye(&buffer[..step.forward]);
+                self.say_goodbye(rewritten.sent(forward));
                 return Next::End(Ending::Silent);
             }
             self.note_snapshot();
-            self.keep_for_repeat(&buffer[..step.forward]);
-            self.forward_to_server(cx, &buffer[..step.forward], now);
+            // Another server needs what the client has sent.
+            self.keep_for_repeat(forward);
+            self.forward_to_server(cx, rewritten.sent(forward), now);
+            drop(rewritten);
             self.to_server.input.keep(&buffer[step.forward..length]);
             match step.then {
                 ClientThen::ReadOn => {}
@@ -162,12 +167,17 @@ impl Relay {
         let now = Instant::now();
         self.answered_at = now;
         let mut rest = chunk;
+        let worker = Rc::clone(&self.worker);
         loop {
-            let step = self.record(|session, recorder| session.handle_server(rest, now, recorder));
+            let mut rewritten = worker.rewritten.borrow_mut();
+            let step = self.record(|session, recorder| {
+                session.handle_server_renaming(rest, now, &mut rewritten, recorder)
+            });
             let (forward, held) = rest.split_at(step.forward);
-            if self.forward_to_client(cx, forward, now).is_err() {
+            if self.forward_to_client(cx, rewritten.sent(forward), now).is_err() {
                 return Next::End(Ending::Silent);
             }
+            drop(rewritten);
             let goes_on = step.inject.is_some() || step.dropped > 0;
             if let Some(own) = step.inject
                 && self.to_client.write(cx, &mut self.client, &own, now).is_err()

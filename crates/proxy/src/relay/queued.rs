@@ -256,8 +256,10 @@ impl Relay {
                 Poll::Ready(Chunk::Broken) => return Next::End(Ending::Silent),
             };
             let now = Instant::now();
-            let step =
-                self.record(|session, recorder| session.handle_client(&buffer[..length], now, recorder));
+            let step = self.record(|session, recorder| {
+                let mut rewritten = worker.rewritten.borrow_mut();
+                session.handle_client_renaming(&buffer[..length], now, &mut rewritten, recorder)
+            });
             match step.then {
                 ClientThen::Refuse(refused) => {
                     if self.to_client.write(cx, &mut self.client, &refused.answer, now).is_err() {

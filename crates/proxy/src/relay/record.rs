@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use trunkline_pool::PoolMode;
 use trunkline_session::{
     Completion, Fingerprint, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink,
-    StatementRecord, Tracking,
+    StatementNames, StatementRecord, Tracking,
 };
 use trunkline_tls::Negotiated;
 use trunkline_topology::ServerId;
@@ -98,7 +99,18 @@ pub(super) fn session_settings(
         tracking: if new_session.is_replication { Tracking::Opaque } else { Tracking::Full },
         mobility: if new_session.relogin.is_some() { Mobility::Movable } else { Mobility::Fixed },
         role,
+        statement_names: statement_names(live, new_session),
         parameters: worker.shared_parameters(&new_session.parameters),
+    }
+}
+
+/// Sessions that take turns on server connections share statements there.
+fn statement_names(live: &Live, new_session: &NewSession) -> StatementNames {
+    match new_session.seat.as_ref().map(|seat| seat.mode()) {
+        Some(PoolMode::Transaction) => {
+            StatementNames::OfContent { statements_max: live.pool.max_prepared_statements }
+        }
+        Some(PoolMode::Session) | None => StatementNames::OfClient,
     }
 }
 

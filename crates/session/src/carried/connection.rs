@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::alignment::{Alignment, Writer};
+use super::content::Contents;
 use super::diff::SessionState;
 use super::gucs::{Gucs, have_same_settings};
 use super::mark::OwnMark;
@@ -21,6 +22,10 @@ pub struct ConnectionState {
     pub(crate) taint: Option<Taint>,
     pub(crate) settings: Option<Arc<Gucs>>,
     pub(crate) statements: Option<Arc<StatementSet>>,
+    /// Statements under names made from content.
+    pub(crate) contents: Contents,
+    /// How many of those may be kept.
+    pub(crate) contents_max: u32,
     /// Whose use of sequences `currval` and `lastval` show.
     pub(crate) sequences: Option<OwnMark>,
     pub(crate) login: Arc<LoginParameters>,

@@ -60,6 +60,7 @@ pub fn diff(from: &ConnectionState, to: &SessionState) -> Alignment {
         && has_no_foreign(from, to)
         && (from.sequences.is_none() || from.sequences == to.sequences)
         && from.own == OwnLeft::Nothing
+        && !from.contents.has_surplus(from.contents_max)
         && to.status != TransactionStatus::Failed;
     if is_same { Alignment::default() } else { written(from, to) }
 }
@@ -87,6 +88,7 @@ fn written(from: &ConnectionState, to: &SessionState) -> Alignment {
     if let Some(there) = from.statements.as_deref().filter(|_| !has_no_foreign(from, to)) {
         close_foreign(&mut out, there, from, to);
     }
+    from.contents.surplus(from.contents_max).into_iter().for_each(|id| out.close(&id.name()));
     match to.status {
         TransactionStatus::Failed => out.finish_failed(),
         // No session in a transaction that could go on leaves its server.
@@ -104,13 +106,13 @@ pub(crate) fn drops_unnamed(from: &ConnectionState, to: &SessionState) -> bool {
     !have_same_settings(from.settings.as_ref(), to.settings.as_ref())
         || (from.sequences.is_some() && from.sequences != to.sequences)
         || from.statements.as_deref().is_some_and(|there| {
-            !has_no_foreign(from, to) && drops_all(there, foreign(there, from, to).count())
+            !has_no_foreign(from, to) && drops_all(from, there, foreign(there, from, to).count())
         })
 }
 
-/// Whether so many foreign statements of these are dropped by one that drops all.
-fn drops_all(there: &StatementSet, foreign: usize) -> bool {
-    foreign > 1 && foreign == there.len()
+/// Whether so many foreign statements of these are dropped by one that drops all of the connection.
+fn drops_all(from: &ConnectionState, there: &StatementSet, foreign: usize) -> bool {
+    foreign > 1 && foreign == there.len() && from.contents.is_empty()
 }
 
 fn foreign<'a>(
@@ -127,7 +129,7 @@ fn foreign<'a>(
 
 fn close_foreign(out: &mut Writer, there: &StatementSet, from: &ConnectionState, to: &SessionState) {
     let foreign: Vec<&[u8]> = foreign(there, from, to).collect();
-    if drops_all(there, foreign.len()) {
+    if drops_all(from, there, foreign.len()) {
         return out.run(b"DEALLOCATE ALL");
     }
     foreign.into_iter().for_each(|name| out.close(name));

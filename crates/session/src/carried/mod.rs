@@ -12,11 +12,12 @@
 //! - `shown`: what a pool and the next client are shown of a connection.
 //! - [`shape`]: what a statement takes and returns.
 //! - [`connection`]: what a server connection has, of its session and of those before; [`statement_set`]: prepared
-//!   statements as a value; [`residue`]: traces of the session's own, and of others; [`mark`]: how a session knows again what it has left there.
+//!   statements as a value; [`content`]: those that sessions share by their content; [`residue`]: traces of the session's own, and of others; [`mark`]: how a session knows again what it has left there.
 //! - [`diff`]: what another server connection lacks of it; [`alignment`]: the messages that bring it there.
 
 pub(crate) mod alignment;
 pub(crate) mod connection;
+pub(crate) mod content;
 pub(crate) mod diff;
 pub(crate) mod encoding;
 pub(crate) mod executed;
@@ -40,6 +41,7 @@ pub(crate) mod statement_set;
 pub(crate) mod unsettled;
 use std::sync::Arc;
 
+use self::content::Contents;
 use self::followed::Followed;
 use self::parameters::{LoginParameters, ReportedParameters};
 use self::prepared::Prepared;
@@ -52,6 +54,8 @@ use crate::sql::functions::Functions;
 pub(crate) struct Carried {
     /// What the session changed on its server; exists only if it did, or if its statements are logged.
     pub(crate) followed: Option<Box<Followed>>,
+    /// What its connection has under names made from content, while nothing is followed.
+    pub(crate) contents: Contents,
     /// The parameters that the client knows; for a session that may move.
     pub(crate) parameters: ReportedParameters,
     pub(crate) processes: Processes,
@@ -66,6 +70,7 @@ impl Carried {
     pub(crate) fn new(logged: Option<Prepared>, told: Arc<LoginParameters>) -> Self {
         Carried {
             followed: logged.map(|prepared| Box::new(Followed::new(None, prepared))),
+            contents: Contents::default(),
             parameters: ReportedParameters::new(told),
             processes: Processes::default(),
             marks: Marks::default(),
@@ -75,8 +80,11 @@ impl Carried {
 
     /// What the session changes on its server is followed from now on.
     pub(crate) fn follow(&mut self) -> &mut Followed {
-        let functions = &self.functions;
-        self.followed
-            .get_or_insert_with(|| Box::new(Followed::new(functions.clone(), Prepared::for_moves(0))))
+        let Self { functions, contents, .. } = self;
+        self.followed.get_or_insert_with(|| {
+            let mut prepared = Prepared::for_moves(0);
+            prepared.contents = std::mem::take(contents);
+            Box::new(Followed::new(functions.clone(), prepared))
+        })
     }
 }

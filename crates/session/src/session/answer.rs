@@ -36,6 +36,7 @@ impl Session {
             BackendTag::CommandComplete => self.command_complete(body, length, now, out),
             BackendTag::BindComplete => self.settle(Request::Bind),
             BackendTag::ParseComplete => self.settle(Request::Parse),
+            BackendTag::CloseComplete if self.answers_parse() => self.settle(Request::Parse),
             BackendTag::CloseComplete => self.settle(Request::Close),
             BackendTag::RowDescription | BackendTag::NoData => self.described(tag, body, length, now),
             BackendTag::ParameterDescription => self.parameters_described(body),
@@ -304,6 +305,12 @@ impl Session {
             CopyState::Out | CopyState::Both => {}
         }
         self.follow_failed(entry.request);
+        let is_of_statement = matches!(entry.request, Request::Bind | Request::DescribeStatement);
+        if let (Some(followed), true, Some(SqlState::FEATURE_NOT_SUPPORTED)) =
+            (&mut self.carried.followed, is_of_statement, code)
+        {
+            followed.prepared.refused();
+        }
         match entry.request.kind() {
             RequestKind::Query | RequestKind::FunctionCall | RequestKind::Sync => {
                 if self.conversation.progress == AnswerProgress::Settled {

@@ -9,6 +9,8 @@ use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{ErrorReport, error_response};
 
 use super::Session;
+use super::naming::Outgoing;
+use crate::carried::prepared::Naming;
 use crate::carried::residue::ForeignUnnamed;
 use crate::conversation::outstanding::{Entry, Request};
 use crate::conversation::own::Dropping;
@@ -16,6 +18,8 @@ use crate::conversation::state::{ClientEnd, CopyState, Flow, LongMessage, Mode, 
 use crate::limits::OUTSTANDING_MAX;
 use crate::pin::NotRepeatable;
 use crate::record::Sink;
+use crate::rewritten::Rewritten;
+use crate::settings::StatementNames;
 use crate::step::{ClientStep, ClientThen, Peer, Refused, Violation};
 
 /// The client's side: what it has sent, and what it may send.
@@ -62,23 +66,39 @@ fn scanner_of_a_client() -> Scanner {
 }
 
 impl Session {
-    /// Takes what the client sent: the unforwarded rest of the last chunk, and what came since.
+    /// Takes what the client sent: the unforwarded rest of the last chunk, and what came since. For sessions with
+    /// [`StatementNames::OfClient`].
     pub fn handle_client(&mut self, chunk: &[u8], now: Instant, out: &mut impl Sink) -> ClientStep {
+        debug_assert_eq!(self.names, StatementNames::OfClient);
+        self.handle_client_renaming(chunk, now, &mut Rewritten::default(), out)
+    }
+
+    /// The same for all sessions. What goes to the server of the bytes that the step forwards is what `rewritten` has
+    /// [sent](Rewritten::sent) for them.
+    pub fn handle_client_renaming(
+        &mut self,
+        chunk: &[u8],
+        now: Instant,
+        rewritten: &mut Rewritten,
+        out: &mut impl Sink,
+    ) -> ClientStep {
         let sent = self.meter.at(now);
         let mut at = 0;
-        let then = self.scan_client(chunk, &mut at, sent).unwrap_or_else(|error| match error.kind {
-            FrameErrorKind::UnknownTag => {
-                at += 1;
-                self.sent_unknown();
-                ClientThen::Unknown(error)
-            }
-            FrameErrorKind::LengthTooSmall
-            | FrameErrorKind::TooLong { .. }
-            | FrameErrorKind::OldStyleError => {
-                self.finish(now, out);
-                ClientThen::Violation(Box::new(self.client_violation(error)))
-            }
-        });
+        rewritten.begin();
+        let then =
+            self.scan_client(chunk, &mut at, sent, rewritten).unwrap_or_else(|error| match error.kind {
+                FrameErrorKind::UnknownTag => {
+                    at += 1;
+                    self.sent_unknown();
+                    ClientThen::Unknown(error)
+                }
+                FrameErrorKind::LengthTooSmall
+                | FrameErrorKind::TooLong { .. }
+                | FrameErrorKind::OldStyleError => {
+                    self.finish(now, out);
+                    ClientThen::Violation(Box::new(self.client_violation(error)))
+                }
+            });
         let taken = if let ClientThen::Refuse(refused) = &then { refused.dropped } else { at };
         self.client.tail = Tail::of(chunk, taken);
         if at > 0 {
@@ -87,10 +107,17 @@ impl Session {
                 followed.unsettled.stays();
             }
         }
+        rewritten.end(chunk, at);
         ClientStep { forward: at, then }
     }
 
-    fn scan_client(&mut self, chunk: &[u8], at: &mut usize, sent: u64) -> Result<ClientThen, FrameError> {
+    fn scan_client(
+        &mut self,
+        chunk: &[u8],
+        at: &mut usize,
+        sent: u64,
+        rewritten: &mut Rewritten,
+    ) -> Result<ClientThen, FrameError> {
         if self.is_paused() {
             return Ok(ClientThen::Pause);
         }
@@ -129,7 +156,11 @@ impl Session {
                 return Ok(ClientThen::Terminate);
             }
             let has_foreign = self.residue.unnamed == ForeignUnnamed::Present;
-            if (self.may_need_more() || has_foreign)
+            let naming = match self.names {
+                StatementNames::OfClient => Naming::Same,
+                StatementNames::OfContent { .. } => self.naming(tag, body),
+            };
+            if (self.may_need_more() || has_foreign || naming == Naming::First)
                 && let Some(first) = self.comes_first(tag, body, &chunk[*at..], sent)
             {
                 (*at, self.client.scanner) = before;
@@ -137,6 +168,10 @@ impl Session {
             }
             if self.mode == Mode::Tracked {
                 self.sent(tag, body, length, sent);
+            }
+            if naming != Naming::Same {
+                let message = Outgoing { tag, body, length, chunk, range: before.0..*at };
+                self.rename(naming, &message, rewritten);
             }
         }
     }

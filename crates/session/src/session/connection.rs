@@ -8,13 +8,14 @@ use trunkline_codec::backend::TransactionStatus;
 
 use super::Session;
 use crate::carried::connection::{ConnectionState, OwnLeft, Taint, UnnamedLeft};
+use crate::carried::content::Contents;
 use crate::carried::diff::{SessionState, drops_unnamed, reading};
 use crate::carried::mark::OwnMark;
 use crate::carried::prepared::{UnnamedKept, UnnamedThere};
 use crate::carried::residue::{ForeignUnnamed, InsertUse, Residue, SequenceUse};
 use crate::conversation::state::{ClientEnd, CopyState, Farewell, Mode, Pipeline, Tail};
 use crate::pin::PinReason;
-use crate::settings::{ServerName, ServerRole};
+use crate::settings::{ServerName, ServerRole, StatementNames};
 
 impl Session {
     /// What the session wants of another server connection, to go on there. See [`crate::diff`].
@@ -70,10 +71,21 @@ impl Session {
             taint,
             settings: followed.and_then(|followed| followed.settings().cloned()),
             statements: followed.and_then(|followed| followed.prepared.there()),
+            contents: self.contents().clone(),
+            contents_max: match self.names {
+                StatementNames::OfClient => u32::MAX,
+                StatementNames::OfContent { statements_max } => statements_max,
+            },
             sequences: self.sequences_left(),
             login,
             changed,
         }
+    }
+
+    /// The session has given its connection back: it keeps nothing of what only that has.
+    #[inline]
+    pub fn connection_left(&mut self) {
+        self.set_contents(Contents::default());
     }
 
     #[inline]
@@ -224,6 +236,9 @@ impl Session {
         if self.carried.followed.as_ref().is_some_and(|followed| followed.unsettled.calls_functions()) {
             self.may_use_sequences();
         }
+        let mut contents = from.contents.clone();
+        contents.trim(from.contents_max);
+        self.set_contents(contents);
         if let Some(followed) = &mut self.carried.followed {
             followed.connection_taken();
             let unnamed = if is_own { UnnamedKept::Own } else { UnnamedKept::Lost };

@@ -5,6 +5,7 @@
 //! - `followed`, `functions`, `parameters`: what answers change of what is carried.
 //! - `own`: the proxy's own requests; `announce`: what the client gets before a ReadyForQuery.
 //! - `connection`: its server connection is checked in, and another checked out.
+//! - `naming`: statements under names made from their content.
 //! - `residue`: what other sessions have left on the connection.
 //! - `attempt`, `losing`, `kept`: the request in flight is repeated, the server is lost, the client goes on.
 //! - `farewell`: the server ends the connection.
@@ -19,6 +20,7 @@ mod followed;
 mod functions;
 mod kept;
 mod losing;
+mod naming;
 mod own;
 mod parameters;
 mod residue;
@@ -31,6 +33,7 @@ use trunkline_codec::backend::TransactionStatus;
 
 use self::client::Client;
 use crate::carried::Carried;
+use crate::carried::followed::Followed;
 use crate::carried::prepared::Prepared;
 use crate::carried::residue::Residue;
 use crate::conversation::Conversation;
@@ -45,7 +48,7 @@ use crate::recovery::Recovery;
 use crate::recovery::attempt::Attempt;
 use crate::sampling::Sampler;
 use crate::session::announce::Announce;
-use crate::settings::{Mobility, ReportTiming, ServerRole, SessionSettings, Tracking};
+use crate::settings::{Mobility, ReportTiming, ServerRole, SessionSettings, StatementNames, Tracking};
 use crate::timing::{Meter, Outcome};
 
 /// One client's life after its login.
@@ -60,6 +63,7 @@ pub struct Session {
     pub(crate) announce: Option<Box<Announce>>,
     pub(crate) residue: Residue,
     pub(crate) mobility: Mobility,
+    pub(crate) names: StatementNames,
     pub(crate) report_timing: ReportTiming,
     pub(crate) mode: Mode,
 }
@@ -69,8 +73,16 @@ impl Session {
     /// bytes of either side begin a message.
     #[must_use]
     pub fn new(settings: SessionSettings, now: Instant) -> Self {
-        let SessionSettings { sql_bytes_max, report_timing, server, tracking, mobility, role, parameters } =
-            settings;
+        let SessionSettings {
+            sql_bytes_max,
+            report_timing,
+            server,
+            tracking,
+            mobility,
+            role,
+            statement_names,
+            parameters,
+        } = settings;
         let mode = match tracking {
             Tracking::Full => Mode::Tracked,
             Tracking::Opaque => Mode::Opaque,
@@ -93,6 +105,10 @@ impl Session {
             },
             residue: Residue::default(),
             mobility,
+            names: match mobility {
+                Mobility::Movable => statement_names,
+                Mobility::Fixed => StatementNames::OfClient,
+            },
             report_timing,
             mode,
         };
@@ -295,7 +311,8 @@ impl Session {
     pub(crate) fn untrack(&mut self, reason: PinReason) {
         self.mode = Mode::Untracked(reason);
         self.recovery.attempt = Attempt::Closed(NotRepeatable::Pinned);
-        self.carried.followed = None;
+        let names = self.carried.followed.take().and_then(|mut followed| followed.prepared.names_alone());
+        self.carried.followed = names.map(|names| Box::new(Followed::new(None, names)));
         self.announce = None;
         self.conversation.outstanding = Outstanding::new();
         self.conversation.copy = CopyState::None;
@@ -311,6 +328,6 @@ mod tests {
     #[test]
     fn an_idle_session_is_small() {
         let size = size_of::<Session>();
-        assert!(size <= 496, "{size} bytes");
+        assert!(size <= 512, "{size} bytes");
     }
 }

@@ -7,8 +7,8 @@ use super::Session;
 use crate::carried::followed::{Followed, QueuedRequest};
 use crate::carried::function_call;
 use crate::carried::long::LongPart;
-use crate::carried::prepared::StatementEffects;
 use crate::carried::prepared::texts::TextId;
+use crate::carried::prepared::{SentAs, StatementEffects, Wire};
 use crate::carried::recent_calls::CalledBy;
 use crate::conversation::outstanding::Request;
 use crate::conversation::state::LongMessage;
@@ -64,11 +64,14 @@ impl Session {
         }
         if self.mobility == Mobility::Fixed {
             let prepared = self.carried.followed.as_mut().map(|followed| &mut followed.prepared);
-            let text = prepared.and_then(|p| p.parse_sent(body, is_whole, |_sql| StatementEffects::PLAIN));
+            let sent = (Wire::OfClient, SentAs::Parse);
+            let text =
+                prepared.and_then(|p| p.parse_sent(body, is_whole, sent, |_sql| StatementEffects::PLAIN));
             return (text, Class::PLAIN);
         }
+        let wire = self.wire_of(body, is_whole);
         let Followed { prepared, unsettled, encoding, .. } = self.carried.follow();
-        let text = prepared.parse_sent(body, is_whole, |sql| {
+        let text = prepared.parse_sent(body, is_whole, wire, |sql| {
             let types = || Parse::parse(body).map_or(&[][..], |parse| parse.parameter_types);
             let reading = if is_whole { unsettled.read(sql, types) } else { Reading::unread() };
             StatementEffects::of(reading, body, encoding.era())

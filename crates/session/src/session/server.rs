@@ -16,21 +16,37 @@ use crate::conversation::state::{Farewell, Mode, Tail};
 use crate::pin::{NotRepeatable, PinReason};
 use crate::record::Sink;
 use crate::recovery::attempt::Attempt;
+use crate::rewritten::Rewritten;
 use crate::session::Session;
 use crate::session::announce::Figures;
-use crate::settings::Mobility;
+use crate::settings::{Mobility, StatementNames};
 use crate::step::{Peer, ServerStep, ServerThen, Violation, ViolationError};
 
 /// Type byte and length word.
 const HEADER: u64 = 5;
 
 impl Session {
-    /// Takes what the server sent: the unforwarded rest of the last chunk, and what came since.
+    /// Takes what the server sent: the unforwarded rest of the last chunk, and what came since. For sessions with
+    /// [`StatementNames::OfClient`].
     pub fn handle_server(&mut self, chunk: &[u8], now: Instant, out: &mut impl Sink) -> ServerStep {
+        debug_assert_eq!(self.names, StatementNames::OfClient);
+        self.handle_server_renaming(chunk, now, &mut Rewritten::default(), out)
+    }
+
+    /// The same for all sessions. What goes to the client of the bytes that the step forwards is what `rewritten` has
+    /// [sent](Rewritten::sent) for them.
+    pub fn handle_server_renaming(
+        &mut self,
+        chunk: &[u8],
+        now: Instant,
+        rewritten: &mut Rewritten,
+        out: &mut impl Sink,
+    ) -> ServerStep {
         let at_now = self.meter.at(now);
         let mut at = 0;
         let mut dropped = 0;
-        let (inject, then) = match self.scan_server(chunk, &mut at, at_now, out) {
+        rewritten.begin();
+        let (inject, then) = match self.scan_server(chunk, &mut at, at_now, rewritten, out) {
             Ok(Stop::ReadOn) => (None, ServerThen::ReadOn),
             Ok(Stop::Inject(bytes)) => (Some(bytes), ServerThen::ReadOn),
             Ok(Stop::Replace { length, by }) => {
@@ -49,6 +65,7 @@ impl Session {
         if at > 0 || inject.is_some() {
             self.close_attempt(NotRepeatable::Answered);
         }
+        rewritten.end(chunk, at);
         ServerStep { forward: at, dropped, inject, then }
     }
 
@@ -57,6 +74,7 @@ impl Session {
         chunk: &[u8],
         at: &mut usize,
         now: u64,
+        rewritten: &mut Rewritten,
         out: &mut impl Sink,
     ) -> Result<Stop, ViolationError> {
         if let Attempt::Open { .. } = self.recovery.attempt
@@ -115,6 +133,9 @@ impl Session {
                 *at = before;
                 self.conversation.farewell = Farewell::Held;
                 return Ok(Stop::Farewell(goodbye));
+            }
+            if self.names != StatementNames::OfClient {
+                self.rename_answer((tag, body, length), (chunk, before..*at), rewritten);
             }
             match self.mode {
                 Mode::Tracked => {

@@ -45,6 +45,37 @@ pub(crate) enum Effect {
     Pin(PinReason),
 }
 
+impl Effect {
+    /// Whether it neither changes what SQL means after it nor which statements there are.
+    pub(crate) fn leaves_statements(&self) -> bool {
+        match self {
+            Self::None
+            | Self::Local
+            | Self::Savepoint(_)
+            | Self::Release(_)
+            | Self::DeclareHold(_)
+            | Self::CloseCursor(_)
+            | Self::CloseAllCursors
+            | Self::Listen(_)
+            | Self::Unlisten(_)
+            | Self::UnlistenAll
+            | Self::UnlockAll
+            | Self::MayUnlock
+            | Self::Pin(_) => true,
+            Self::Unread
+            | Self::Change(_)
+            | Self::SetConfig(_)
+            | Self::DiscardAll
+            | Self::Deallocate(_)
+            | Self::DeallocateAll
+            | Self::Prepare { .. }
+            | Self::RollbackTo(_)
+            | Self::Execute(_)
+            | Self::Explained(_) => false,
+        }
+    }
+}
+
 /// A change of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {

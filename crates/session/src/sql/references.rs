@@ -18,12 +18,37 @@ pub(crate) struct References {
 /// A common part of the names of the view and of its function.
 const LISTS: &[u8] = b"pg_prepared_statement";
 
-/// Parts of the keywords; every text that names a statement has one of them.
-const PARTS: [&[u8]; 3] = [b"execute", b"deallocate", b"prepare"];
-
-/// Whether SQL may name a statement.
+/// Whether SQL may name a statement: every text that does has one of these parts of keywords.
 pub(crate) fn may_refer(sql: &[u8]) -> bool {
-    PARTS.iter().any(|part| sql.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part)))
+    sql.iter().enumerate().any(|(at, byte)| {
+        let part: &[u8] = match byte {
+            b'e' | b'E' => b"execute",
+            b'd' | b'D' => b"deallocate",
+            b'p' | b'P' => b"prepare",
+            _other => return false,
+        };
+        sql.get(at..at + part.len()).is_some_and(|window| window.eq_ignore_ascii_case(part))
+    })
+}
+
+/// Words that stand for the moment at which a constant is read.
+const MOMENTS: [&[u8]; 4] = [b"now", b"today", b"tomorrow", b"yesterday"];
+
+/// Whether a statement may have a constant whose value is the moment at which it is prepared: nobody else's is the same.
+pub(crate) fn has_moment(sql: &[u8]) -> bool {
+    let names_one = |text: &[u8]| {
+        let is_in = |word: &[u8]| text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word));
+        MOMENTS.into_iter().any(is_in)
+    };
+    let mut lexer = Lexer::new(sql);
+    loop {
+        match lexer.next() {
+            Ok(Some(Token::String(text))) if names_one(text) => return true,
+            Ok(Some(Token::OtherString)) | Err(_) if names_one(sql) => return true,
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return false,
+        }
+    }
 }
 
 /// Parts of the names of settings that decide how constants are read when a statement is prepared. search_path is not
@@ -161,6 +186,17 @@ mod tests {
         assert_eq!(undeclared(b"prepare \"a s\"/**/as(select $1)"), Some(&b"(select $1)"[..]));
         assert_eq!(undeclared(b"prepare s(int) as select $1"), None);
         assert_eq!(undeclared(b"prepare s"), None);
+    }
+
+    #[test]
+    fn a_moment_is_a_constant_that_names_one() {
+        for sql in ["select 'now'::timestamptz", "select date ' Today'", "select E'yesterday'", "select 'now"]
+        {
+            assert!(has_moment(sql.as_bytes()), "{sql}");
+        }
+        for sql in ["select now() > 'x'", "select today from t", "select E'x', 1"] {
+            assert!(!has_moment(sql.as_bytes()), "{sql}");
+        }
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use trunkline_session::{
     Alignment, ClientStep, ClientThen, Completion, ConnectionState, Fingerprint, LoginParameters, LossPlan,
-    Mobility, RecoveryOptions, ReportTiming, ServerLoss, ServerRole, ServerStep, Session, SessionSettings,
-    Sink, StatementKind, StatementRecord, Timing, Tracking, diff,
+    Mobility, RecoveryOptions, ReportTiming, Rewritten, ServerLoss, ServerRole, ServerStep, Session,
+    SessionSettings, Sink, StatementKind, StatementNames, StatementRecord, Timing, Tracking, diff,
 };
 
 /// The parts of a record that tests check.
@@ -50,6 +50,9 @@ pub(crate) struct Talk {
     pub(crate) session: Session,
     pub(crate) records: Records,
     pub(crate) now: Instant,
+    rewritten: Rewritten,
+    /// What the other side gets of the last bytes that were forwarded.
+    pub(crate) got: Vec<u8>,
 }
 
 impl Talk {
@@ -65,7 +68,16 @@ impl Talk {
     fn settings_with(report_timing: ReportTiming, tracking: Tracking, mobility: Mobility) -> SessionSettings {
         let (server, role) = (Arc::from("replica1"), ServerRole::Standby);
         let parameters = Arc::new(LoginParameters::new(&greeting()));
-        SessionSettings { sql_bytes_max: 1000, report_timing, server, tracking, mobility, role, parameters }
+        SessionSettings {
+            sql_bytes_max: 1000,
+            report_timing,
+            server,
+            tracking,
+            mobility,
+            role,
+            statement_names: StatementNames::OfClient,
+            parameters,
+        }
     }
 
     pub(crate) fn settings(mobility: Mobility) -> SessionSettings {
@@ -73,7 +85,13 @@ impl Talk {
     }
 
     pub(crate) fn of(settings: SessionSettings, now: Instant) -> Self {
-        Self { session: Session::new(settings, now), records: Records::default(), now }
+        Self {
+            session: Session::new(settings, now),
+            records: Records::default(),
+            now,
+            rewritten: Rewritten::default(),
+            got: Vec::new(),
+        }
     }
 
     pub(crate) fn wait(&mut self, milliseconds: u64) -> &mut Self {
@@ -82,11 +100,17 @@ impl Talk {
     }
 
     pub(crate) fn client_step(&mut self, bytes: &[u8]) -> ClientStep {
-        self.session.handle_client(bytes, self.now, &mut self.records)
+        let Self { session, rewritten, records, .. } = self;
+        let step = session.handle_client_renaming(bytes, self.now, rewritten, records);
+        self.got = self.rewritten.sent(&bytes[..step.forward]).to_vec();
+        step
     }
 
     pub(crate) fn server_step(&mut self, bytes: &[u8]) -> ServerStep {
-        self.session.handle_server(bytes, self.now, &mut self.records)
+        let Self { session, rewritten, records, .. } = self;
+        let step = session.handle_server_renaming(bytes, self.now, rewritten, records);
+        self.got = self.rewritten.sent(&bytes[..step.forward]).to_vec();
+        step
     }
 
     /// The client sends whole messages, all of which are forwarded.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use trunkline_model::{Rng, Server, wire};
 use trunkline_session::{
     AlignmentReader, ClientThen, ConnectionState, LoginParameters, Mobility, PinReason, ReportTiming,
-    ServerRole, ServerThen, Session, SessionSettings, Tracking, diff,
+    Rewritten, ServerRole, ServerThen, Session, SessionSettings, StatementNames, Tracking, diff,
 };
 
 use super::flights::{Flight, flights};
@@ -28,6 +28,7 @@ struct Client {
     client_tail: Vec<u8>,
     server_tail: Vec<u8>,
     received: Vec<u8>,
+    rewritten: Rewritten,
     /// What both sides said, for a schedule that fails.
     said: Vec<String>,
 }
@@ -36,6 +37,7 @@ struct Client {
 struct Pool {
     idle: Vec<Connection>,
     login: Arc<LoginParameters>,
+    names: StatementNames,
     opened: usize,
     reused: usize,
     unchanged: usize,
@@ -50,9 +52,9 @@ fn greeting() -> Vec<u8> {
 }
 
 impl Pool {
-    fn new() -> Self {
+    fn new(names: StatementNames) -> Self {
         let login = Arc::new(LoginParameters::new(&greeting()));
-        Self { idle: Vec::new(), login, opened: 0, reused: 0, unchanged: 0, pinned: 0 }
+        Self { idle: Vec::new(), login, names, opened: 0, reused: 0, unchanged: 0, pinned: 0 }
     }
 
     /// Any idle connection that fits, or a new one.
@@ -116,6 +118,7 @@ impl Client {
             server: Arc::from("primary"),
             tracking: Tracking::Full,
             mobility: Mobility::Movable,
+            statement_names: pool.names,
             role: ServerRole::Primary,
             parameters: Arc::clone(&pool.login),
         };
@@ -127,6 +130,7 @@ impl Client {
             client_tail: Vec::new(),
             server_tail: Vec::new(),
             received: Vec::new(),
+            rewritten: Rewritten::default(),
             said: Vec::new(),
         }
     }
@@ -153,6 +157,7 @@ impl Client {
             Ok(state) => {
                 self.said.push("checked in".to_owned());
                 let server = self.connection.take().expect("it has one");
+                self.session.connection_left();
                 pool.give_back(rng, server, state);
             }
             Err(PinReason::Transaction) => {}
@@ -228,9 +233,14 @@ impl Client {
     }
 
     fn client_goes_on(&mut self) -> bool {
-        let step = self.session.handle_client(&self.client_tail, Instant::now(), &mut ());
+        let Self { session, client_tail, rewritten, .. } = self;
+        let step = session.handle_client_renaming(client_tail, Instant::now(), rewritten, &mut ());
         let forwarded: Vec<u8> = self.client_tail.drain(..step.forward).collect();
-        self.send(&forwarded);
+        let sent = self.rewritten.sent(&forwarded).to_vec();
+        if sent != forwarded {
+            self.said.push(format!("sent {}", story(&sent)));
+        }
+        self.send(&sent);
         match step.then {
             ClientThen::ReadOn | ClientThen::Pause => step.forward > 0,
             ClientThen::Ask(own) => {
@@ -249,8 +259,10 @@ impl Client {
 
     fn server_goes_on(&mut self) {
         loop {
-            let step = self.session.handle_server(&self.server_tail, Instant::now(), &mut ());
-            self.received.extend(self.server_tail.drain(..step.forward));
+            let Self { session, server_tail, rewritten, .. } = self;
+            let step = session.handle_server_renaming(server_tail, Instant::now(), rewritten, &mut ());
+            self.received.extend_from_slice(self.rewritten.sent(&self.server_tail[..step.forward]));
+            self.server_tail.drain(..step.forward);
             self.server_tail.drain(..step.dropped);
             if let Some(bytes) = &step.inject {
                 self.received.extend_from_slice(bytes);
@@ -276,7 +288,11 @@ impl Drop for Client {
 fn clients_that_share_connections_see_what_their_own_would_answer() {
     let (mut opened, mut reused, mut unchanged, mut pinned) = (0, 0, 0, 0);
     each_seed_of(600, |rng| {
-        let mut pool = Pool::new();
+        let names = match rng.one_in(2) {
+            true => StatementNames::OfClient,
+            false => StatementNames::OfContent { statements_max: 1 + u32::from(rng.one_in(2)) * 100 },
+        };
+        let mut pool = Pool::new(names);
         let count = 2 + rng.below(3);
         let mut clients: Vec<Client> = (0..count).map(|number| Client::new(rng, number, &pool)).collect();
         for _ in 0..40 {

@@ -85,6 +85,7 @@ impl World {
             server: Arc::from("replica1"),
             tracking: Tracking::Full,
             mobility: Mobility::Fixed,
+            statement_names: trunkline_session::StatementNames::OfClient,
             role: ServerRole::Standby,
             parameters: Arc::default(),
         };

@@ -111,6 +111,28 @@ pub(crate) fn read_alike(one: Option<&Arc<Gucs>>, other: Option<&Arc<Gucs>>) -> 
     }
 }
 
+/// A hash of those of them that change what a statement means: who the session is, and for one with `constants` how these are
+/// read. Zero where there are none.
+pub(crate) fn meaning_of_statements(settings: Option<&Arc<Gucs>>, constants: Constants) -> u64 {
+    let decides = |setting: &&Setting| {
+        is_identity(&setting.key) || (constants == Constants::Read && decides_reading(&setting.key))
+    };
+    let mut decide = listed(settings).iter().filter(decides).peekable();
+    if decide.peek().is_none() {
+        return 0;
+    }
+    let mut hasher = DefaultHasher::new();
+    decide.for_each(|setting| setting.hash(&mut hasher));
+    hasher.finish()
+}
+
+/// Whether a statement has constants that are read as settings say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Constants {
+    Read,
+    None,
+}
+
 /// Whether a key says who the session is: the setting depends on those before it, and others on it.
 fn is_identity(key: &str) -> bool {
     key == "role" || key == "session_authorization"

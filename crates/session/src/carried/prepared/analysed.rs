@@ -2,13 +2,18 @@
 
 use super::Prepared;
 use super::saved::SavedStatement;
-use crate::carried::search_path::SearchPath;
+use crate::carried::search_path::{PathId, SearchPath};
 use crate::limits::EXECUTE_DEPTH_MAX;
 use crate::names::Name;
 use crate::sql::effect::{Change, Effect};
 use crate::sql::references::has_constants;
 
 impl Prepared {
+    /// The path of now; `None` where it is not known.
+    pub(crate) fn path_now(&self) -> Option<PathId> {
+        self.path.now()
+    }
+
     /// A setting was changed.
     pub(crate) fn setting_changed(&mut self, change: &Change) {
         let has_changed = self.path.change(change);

@@ -3,10 +3,12 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
+use super::naming::SentAs;
 use super::presence::Presence;
-use super::saved::{SavedStatement, StatementOrigin};
+use super::saved::{SavedStatement, StatementOrigin, Wire};
 use super::texts::{TextId, TextUse};
 use super::{LastingEffects, Pending, Prepared, StatementEffects};
+use crate::carried::content::Contents;
 use crate::carried::encoding::EncodingEra;
 use crate::carried::shape::Shape;
 use crate::limits::{PREPARED_BYTES_MAX, PREPARED_MAX};
@@ -19,7 +21,7 @@ impl Prepared {
     /// The oldest Parse or Close in flight.
     fn next_pending(&mut self) -> Option<Pending> {
         let pending = self.pending.pop_front()?;
-        if let Pending::Parse { name, saved } = &pending {
+        if let Pending::Parse { name, saved, .. } = &pending {
             self.pending_bytes -= self.kept_bytes(saved);
             if self.is_movable {
                 self.notes.parse_ended(name);
@@ -39,8 +41,11 @@ impl Prepared {
 
     /// The oldest Parse in flight succeeded.
     pub(crate) fn parse_answered(&mut self) {
-        let Some(Pending::Parse { name, mut saved }) = self.next_pending() else { return };
+        let Some(Pending::Parse { name, mut saved, sent_as }) = self.next_pending() else { return };
         saved.analysed = self.path.now();
+        if let (Wire::OfContent(id), SentAs::Parse) = (saved.wire, sent_as) {
+            self.contents.put(id, saved.shape.clone());
+        }
         if !name.is_empty() {
             return self.named_parse_answered(name, saved);
         }
@@ -154,6 +159,7 @@ impl Prepared {
         let saved = SavedStatement {
             text,
             origin: if text.is_some() { StatementOrigin::Sql } else { StatementOrigin::Unsaved },
+            wire: Wire::OfClient,
             effects,
             shape,
             presence: Presence::Present,
@@ -176,6 +182,7 @@ impl Prepared {
     /// All named statements were dropped.
     pub(crate) fn deallocate_all(&mut self) {
         self.sets.changed();
+        self.contents = Contents::default();
         for (_, saved) in std::mem::take(&mut self.named) {
             self.forget(saved);
         }

@@ -2,16 +2,17 @@
 //! running them. A text is kept once, by [`texts`]; a statement, a portal and a request in flight share it.
 //!
 //! - `answered`: what the server has confirmed; `portals`: the statements of portals.
-//! - [`presence`]: which of them the present server has, and which a message needs.
+//! - [`presence`]: which of them the present server has, and which a message needs; `step`: what is sent for that.
 //! - `unnamed`: the one without a name, where the server does not have it.
 //! - [`read_again`]: their effects, after functions that they call have changed.
 //! - `sets`: all of them, and those that the present server has, as values.
 //! - `saved`: one statement as it is kept; `statement_effects`: the effects of running it.
-//! - `analysed`: under which `search_path`.
+//! - `analysed`: under which `search_path`; `naming`: under which names they stand on servers.
 //! - [`notes`]: what their client knows of their parameters and columns.
 
 mod analysed;
 mod answered;
+mod naming;
 mod notes;
 mod portals;
 mod presence;
@@ -19,6 +20,7 @@ mod read_again;
 mod saved;
 mod sets;
 mod statement_effects;
+mod step;
 pub(crate) mod texts;
 mod unnamed;
 use std::cell::OnceCell;
@@ -27,16 +29,20 @@ use std::sync::Arc;
 
 use trunkline_codec::frontend::{Close, Parse, Query, Target};
 
+use self::naming::UsedLately;
+pub(crate) use self::naming::{Naming, SentAs, Sharing};
 use self::notes::Notes;
 use self::portals::Portal;
 use self::presence::Presence;
-pub(crate) use self::presence::Step;
+pub(crate) use self::saved::Wire;
 use self::saved::{SavedStatement, StatementOrigin};
 use self::sets::Sets;
 pub(crate) use self::sets::{UnnamedKept, UnnamedThere};
 pub(crate) use self::statement_effects::{LastingEffects, StatementEffects};
+pub(crate) use self::step::Step;
 use self::texts::{TextId, TextUse, Texts};
 pub(crate) use self::unnamed::ColumnsAsked;
+use crate::carried::content::{ContentThere, Contents};
 use crate::carried::search_path::SearchPath;
 use crate::carried::shape::Shape;
 use crate::limits::PREPARED_BYTES_MAX;
@@ -47,7 +53,7 @@ use crate::pins::Pins;
 /// A Parse or Close that the server has not answered.
 #[derive(Debug)]
 enum Pending {
-    Parse { name: Name, saved: SavedStatement },
+    Parse { name: Name, saved: SavedStatement, sent_as: SentAs },
     CloseStatement(Name),
     Nothing,
 }
@@ -91,6 +97,9 @@ pub(crate) struct Prepared {
     /// Those with constants have been prepared, as far as possible, before the first message to the present server.
     has_made_constants: bool,
     sets: Sets,
+    /// What the present connection has under names made from content, of whichever session.
+    pub(crate) contents: Contents,
+    used_lately: UsedLately,
 }
 
 impl Prepared {
@@ -124,6 +133,8 @@ impl Prepared {
             is_listed: false,
             has_made_constants: false,
             sets: Sets::default(),
+            contents: Contents::default(),
+            used_lately: UsedLately::default(),
         }
     }
 
@@ -174,11 +185,12 @@ impl Prepared {
     }
 
     /// A Parse was sent; an answer or [`Self::dropped`] follows for it. `is_whole` tells whether
-    /// `body` is all of it. Returns its SQL for the log.
+    /// `body` is all of it; what goes to the server in its place stands in the third argument. Returns its SQL for the log.
     pub(crate) fn parse_sent(
         &mut self,
         body: &[u8],
         is_whole: bool,
+        (wire, sent_as): (Wire, SentAs),
         effects: impl FnOnce(&[u8]) -> StatementEffects,
     ) -> Option<TextId> {
         let Some(parse) = Parse::parse_prefix(body) else {
@@ -197,9 +209,16 @@ impl Prepared {
         } else {
             None
         };
-        let (text, origin, shape) = match kept {
-            Some(_) => (kept, StatementOrigin::Parse, Shape::of(&parse, body)),
-            None => (self.keep_for_log(parse.sql), StatementOrigin::Unsaved, Shape::default()),
+        let there = match wire {
+            Wire::OfContent(id) if sent_as == SentAs::Close => self.contents.get(id),
+            Wire::OfContent(_) | Wire::OfClient => ContentThere::Missing,
+        };
+        let (text, origin, shape) = match (kept, there) {
+            (Some(_), ContentThere::Usable(shape)) if shape.is_known() => {
+                (kept, StatementOrigin::Parse, shape.clone())
+            }
+            (Some(_), _) => (kept, StatementOrigin::Parse, Shape::of(&parse, body)),
+            (None, _) => (self.keep_for_log(parse.sql), StatementOrigin::Unsaved, Shape::default()),
         };
         let name = Name::from(compared(parse.name));
         self.odd += usize::from(!effects.is_plain());
@@ -209,6 +228,7 @@ impl Prepared {
         let saved = SavedStatement {
             text,
             origin,
+            wire,
             effects,
             shape,
             presence: Presence::Present,
@@ -217,7 +237,7 @@ impl Prepared {
             shared: OnceCell::new(),
         };
         self.pending_bytes += self.kept_bytes(&saved);
-        self.pending.push_back(Pending::Parse { name, saved });
+        self.pending.push_back(Pending::Parse { name, saved, sent_as });
         self.shown(text)
     }
 
@@ -235,7 +255,7 @@ impl Prepared {
         let mut is_closed = false;
         for pending in self.pending.iter().rev() {
             match pending {
-                Pending::Parse { name: parsed, saved } if **parsed == *name => {
+                Pending::Parse { name: parsed, saved, .. } if **parsed == *name => {
                     return Some(Resolved { saved, is_closed });
                 }
                 Pending::CloseStatement(closed) if **closed == *name => is_closed = true,
@@ -276,7 +296,7 @@ impl Prepared {
     /// The effects that a named statement may have: of all Parses in flight with this name, and of the prepared one.
     pub(crate) fn called(&self, name: &[u8]) -> impl Iterator<Item = &StatementEffects> {
         let in_flight = self.pending.iter().filter_map(move |pending| match pending {
-            Pending::Parse { name: parsed, saved } if **parsed == *name => Some(&saved.effects),
+            Pending::Parse { name: parsed, saved, .. } if **parsed == *name => Some(&saved.effects),
             Pending::Parse { .. } | Pending::CloseStatement(_) | Pending::Nothing => None,
         });
         in_flight.chain(self.made(name))

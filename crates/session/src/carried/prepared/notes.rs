@@ -10,7 +10,7 @@ use trunkline_codec::backend::BackendTag;
 use trunkline_codec::frontend::{Describe, Target};
 
 use super::presence::Presence;
-use super::{Pending, Prepared, SavedStatement, StatementOrigin};
+use super::{Pending, Prepared, SavedStatement, StatementOrigin, Wire};
 use crate::carried::shape::{RowColumns, Shape, Types, columns_of, types_of};
 use crate::limits::{PORTALS_MAX, PREPARED_MAX, QUESTIONS_MAX};
 use crate::names::{Name, bind_of, describe_of};
@@ -219,8 +219,13 @@ impl Prepared {
     /// What is known of a statement has changed.
     pub(super) fn description_changed(&mut self, name: &[u8]) {
         if let Some(saved) = self.named.get_mut(name) {
-            saved.shared.take();
-            self.sets.changed();
+            match saved.wire {
+                Wire::OfContent(id) => self.contents.described(id, &saved.shape),
+                Wire::OfClient => {
+                    saved.shared.take();
+                    self.sets.changed();
+                }
+            }
         }
     }
 
@@ -259,7 +264,7 @@ impl Prepared {
     fn used(&mut self, statement: &[u8]) {
         self.notes.is_unnamed_used |= statement.is_empty();
         for pending in &mut self.pending {
-            if let Pending::Parse { name, saved } = pending
+            if let Pending::Parse { name, saved, .. } = pending
                 && **name == *statement
             {
                 saved.is_used = true;

@@ -155,5 +155,6 @@ impl Prepared {
             self.texts.release(unnamed.text);
         }
         self.notes.portals_ended();
+        self.used_lately.clear();
     }
 }

@@ -3,7 +3,8 @@
 use trunkline_codec::frontend::{Bind, Describe, FrontendTag, Target};
 
 use super::unnamed::ColumnsAsked;
-use super::{Pending, Prepared, SavedStatement, StatementOrigin};
+use super::{Pending, Prepared, SavedStatement, StatementOrigin, Step, Wire};
+use crate::carried::content::Contents;
 use crate::carried::shape::Shape;
 use crate::limits::REFERENCES_MAX;
 use crate::names::{Name, bind_of, describe_of, parse_of};
@@ -41,35 +42,22 @@ pub(crate) enum StatementSelection {
     New,
 }
 
-/// One thing sent to the server before the client's message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// The statement is dropped.
-    Drop(Name),
-    /// A statement is prepared by this Parse.
-    Parse { name: Name, sql: Box<[u8]>, types: Box<[u8]> },
-    /// A statement is prepared by this SQL.
-    Run { sql: Box<[u8]> },
-    /// Its description is compared with what the client knows.
-    Check(Name),
-    /// Its description is kept: the client knows none.
-    Learn(Name),
-    /// A stand-in with this name and parameters of these types, for the client's message to drop, to collide with or to
-    /// describe, or for its Bind to be tried on.
-    StandIn { name: Name, types: Box<[u8]> },
-    /// The client's Bind, of a stand-in; its portal is closed again.
-    Bind { body: Box<[u8]>, portal: Name },
-    /// An error in the client's series: the statement differs from what the client knows.
-    Fail,
-}
-
 impl Prepared {
     /// Another server was taken: it has none of the statements.
     pub(crate) fn server_taken(&mut self) {
         self.unnamed_lost();
         self.notes.server_taken();
         self.sets.moved();
-        self.named.values_mut().for_each(|saved| saved.presence = Presence::Absent);
+        self.contents = Contents::default();
+        for saved in self.named.values_mut() {
+            // What its client knows of it cannot be compared with what others share.
+            if saved.is_unsure() {
+                saved.wire = Wire::OfClient;
+            }
+            if saved.wire == Wire::OfClient {
+                saved.presence = Presence::Absent;
+            }
+        }
         self.count_absent();
     }
 
@@ -165,7 +153,7 @@ impl Prepared {
     }
 
     /// The statements that a message names.
-    fn named_in(&self, tag: FrontendTag, body: &[u8]) -> References {
+    pub(super) fn named_in(&self, tag: FrontendTag, body: &[u8]) -> References {
         let one = |name: &[u8]| References { executed: vec![name.into()], ..References::default() };
         match tag {
             FrontendTag::Query => found_in(body),
@@ -218,7 +206,7 @@ impl Prepared {
         may_change_reading(sql).then_some(StatementSelection::WithConstants { and_new: true })
     }
 
-    fn sql_of<'a>(&'a self, tag: FrontendTag, body: &'a [u8]) -> Option<&'a [u8]> {
+    pub(super) fn sql_of<'a>(&'a self, tag: FrontendTag, body: &'a [u8]) -> Option<&'a [u8]> {
         match tag {
             FrontendTag::Query => Some(body),
             FrontendTag::Parse => parse_of(body).map(|parse| parse.sql),
@@ -297,7 +285,7 @@ impl Prepared {
     }
 
     /// Statements run by those that are needed come before them. Those whose names they need are needed, too.
-    fn resolve_references(&self, found: &mut References) {
+    pub(super) fn resolve_references(&self, found: &mut References) {
         let needed = &mut found.executed;
         let mut at = 0;
         while at < needed.len() && needed.len() < REFERENCES_MAX {
@@ -332,6 +320,11 @@ impl Prepared {
             }
         }
         presence
+    }
+
+    /// Whether the server will refuse a Parse of this name.
+    pub(crate) fn is_taken(&self, name: &[u8]) -> bool {
+        self.presence(name).is_some()
     }
 
     pub(super) fn put(&mut self, name: &[u8], presence: Presence) {
@@ -398,7 +391,19 @@ impl Prepared {
         let is_same = self.get(name).is_some_and(|saved| {
             saved.shape.is_known() && (saved.shape == *shape || saved.passes_on(&self.texts))
         });
-        self.put(name, if is_same { Presence::Present } else { Presence::Differs });
+        match self.get(name).map(|saved| (saved.wire, saved.is_new())) {
+            Some((Wire::OfContent(id), is_new)) => {
+                self.contents.put(id, shape.clone());
+                if is_new && shape.is_known() {
+                    self.learned(name, shape.clone());
+                } else if !is_same {
+                    self.take_back(name);
+                }
+            }
+            Some((Wire::OfClient, _)) | None => {
+                self.put(name, if is_same { Presence::Present } else { Presence::Differs });
+            }
+        }
         self.analysed(name);
     }
 }
@@ -425,7 +430,7 @@ fn may_have_effects(tag: FrontendTag) -> bool {
 }
 
 /// Whether SQL may need any statement: it lists them, or is a DO that runs SQL, in which a name may stand.
-fn may_need_all(sql: &[u8]) -> bool {
+pub(super) fn may_need_all(sql: &[u8]) -> bool {
     found_in(sql).lists_all || (has_word(sql, b"do") && has_word(sql, b"execute"))
 }
 

@@ -8,6 +8,7 @@ use trunkline_codec::frontend::Parse;
 use super::presence::Presence;
 use super::statement_effects::StatementEffects;
 use super::texts::{TextId, Texts};
+use crate::carried::content::ContentId;
 use crate::carried::search_path::PathId;
 use crate::carried::shape::Shape;
 use crate::carried::statement_set::SharedStatement;
@@ -24,10 +25,20 @@ pub(super) enum StatementOrigin {
     Unsaved,
 }
 
+/// Under which name a statement stands on servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// The client's.
+    OfClient,
+    /// That of its content. What a connection has of it is not in the statement's presence.
+    OfContent(ContentId),
+}
+
 #[derive(Debug)]
 pub(super) struct SavedStatement {
     pub(super) text: Option<TextId>,
     pub(super) origin: StatementOrigin,
+    pub(super) wire: Wire,
     pub(super) effects: StatementEffects,
     pub(super) shape: Shape,
     pub(super) presence: Presence,

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use super::presence::Presence;
-use super::saved::{SavedStatement, StatementOrigin};
+use super::saved::{SavedStatement, StatementOrigin, Wire};
 use super::texts::Texts;
 use super::{Name, Prepared};
 use crate::carried::statement_set::{
@@ -61,10 +61,11 @@ impl SavedStatement {
 }
 
 impl Prepared {
-    /// The named statements that the session has.
+    /// The named statements that the session has under its client's names.
     pub(crate) fn wanted(&self) -> Option<Arc<StatementSet>> {
         let make = || {
-            let all = self.named.iter().map(|(name, saved)| saved.shared(name, &self.texts));
+            let own = self.named.iter().filter(|(_, saved)| saved.wire == Wire::OfClient);
+            let all = own.map(|(name, saved)| saved.shared(name, &self.texts));
             StatementSet::new(all.collect())
         };
         self.sets.wanted.get_or_init(make).clone()
@@ -81,7 +82,8 @@ impl Prepared {
             if self.named.values().all(|saved| saved.presence == Presence::Present) {
                 return self.wanted();
             }
-            let all = self.named.iter().filter_map(|(name, saved)| match saved.presence {
+            let own = self.named.iter().filter(|(_, saved)| saved.wire == Wire::OfClient);
+            let all = own.filter_map(|(name, saved)| match saved.presence {
                 Presence::Present => Some(saved.shared(name, &self.texts)),
                 Presence::StandIn | Presence::Differs => {
                     Some(Arc::new(SharedStatement { name: name.clone(), content: None }))
@@ -151,7 +153,8 @@ impl Prepared {
             self.named.values_mut().for_each(|saved| saved.presence = Presence::Present);
             return self.sets.moved();
         }
-        self.named.values_mut().for_each(|saved| saved.presence = Presence::Absent);
+        let own = self.named.values_mut().filter(|saved| saved.wire == Wire::OfClient);
+        own.for_each(|saved| saved.presence = Presence::Absent);
         self.sets.moved();
         let Some(there) = there else { return };
         let mut usable = 0;
@@ -164,7 +167,7 @@ impl Prepared {
                 usable += 1;
             }
         }
-        if usable == self.named.len() && usable == there.len() {
+        if Some(usable) == wanted.map(|wanted| wanted.len()) && usable == there.len() {
             // Sessions with the same statements come to share them.
             self.sets.wanted = OnceCell::from(Some(Arc::clone(there)));
             self.sets.there = self.sets.wanted.clone();

@@ -44,6 +44,14 @@ impl Batch {
             Step::Run { sql } => self.run(&sql, OwnRequest::Plain),
             Step::Check(name) => self.describe(&name, OwnRequest::Check(name.clone())),
             Step::Learn(name) => self.describe(&name, OwnRequest::Learn(name.clone())),
+            Step::MakeContent { name, id, sql, types } => {
+                self.parse(&id.name(), &sql, &types, OwnRequest::ContentMade(id));
+                self.describe(&id.name(), OwnRequest::Check(name));
+            }
+            Step::LearnContent { name, id } => self.describe(&id.name(), OwnRequest::Learn(name)),
+            Step::CloseContent(id) => {
+                self.close(Target::Statement, &id.name(), OwnRequest::ContentClosed(id));
+            }
             Step::Fail => {
                 let written = write::execute(&mut self.out, FAILS, 0);
                 debug_assert!(written.is_ok(), "a constant without a NUL");

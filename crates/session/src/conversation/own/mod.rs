@@ -20,6 +20,7 @@ use bytes::Bytes;
 use super::Conversation;
 use super::outstanding::{Request, RequestKind};
 use super::state::Pipeline;
+use crate::carried::content::ContentId;
 use crate::carried::shape::Shape;
 use crate::names::Name;
 
@@ -80,6 +81,10 @@ pub(crate) enum OwnRequest {
     StoodIn(Name),
     /// No statement has this name any more.
     Dropped(Name),
+    /// The statement of this content is there.
+    ContentMade(ContentId),
+    /// It is no longer.
+    ContentClosed(ContentId),
     /// It fails on purpose, so that the client's message fails.
     Fail,
     /// Its row has the values of settings.

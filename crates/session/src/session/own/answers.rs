@@ -82,6 +82,16 @@ impl Session {
                     followed.prepared.stood_in(name);
                 }
             }
+            Some(OwnRequest::ContentMade(id)) => {
+                if let Some(followed) = &mut self.carried.followed {
+                    followed.prepared.content_made(*id);
+                }
+            }
+            Some(OwnRequest::ContentClosed(id)) => {
+                if let Some(followed) = &mut self.carried.followed {
+                    followed.prepared.contents.remove(*id);
+                }
+            }
             Some(OwnRequest::Dropped(name)) => {
                 if name.is_empty() {
                     self.residue.unnamed = ForeignUnnamed::None;
@@ -128,6 +138,8 @@ impl Session {
                 | OwnRequest::Saved
                 | OwnRequest::StoodIn(_)
                 | OwnRequest::Dropped(_)
+                | OwnRequest::ContentMade(_)
+                | OwnRequest::ContentClosed(_)
                 | OwnRequest::Fail
                 | OwnRequest::Values
                 | OwnRequest::Pins,

@@ -129,6 +129,8 @@ impl Session {
                     | OwnRequest::Saved
                     | OwnRequest::StoodIn(_)
                     | OwnRequest::Dropped(_)
+                    | OwnRequest::ContentMade(_)
+                    | OwnRequest::ContentClosed(_)
                     | OwnRequest::Check(_)
                     | OwnRequest::Fail
                     | OwnRequest::Pins,

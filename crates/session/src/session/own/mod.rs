@@ -11,7 +11,7 @@ use trunkline_codec::frontend::{Bind, FrontendTag, Target};
 use trunkline_codec::scan::Piece;
 use trunkline_codec::write;
 
-use crate::carried::prepared::ColumnsAsked;
+use crate::carried::prepared::{ColumnsAsked, Prepared, Step};
 use crate::carried::shape::Shape;
 use crate::conversation::outstanding::Entry;
 use crate::conversation::own::batch::{Batch, RELEASE, SAVEPOINT};
@@ -21,6 +21,7 @@ use crate::limits::BIND_HELD_BYTES_MAX;
 use crate::names::{Name, describe_of};
 use crate::pin::PinReason;
 use crate::session::Session;
+use crate::settings::StatementNames;
 use crate::sql::Class;
 use crate::step::ClientThen;
 
@@ -134,8 +135,10 @@ impl Session {
         if guard == Guard::Open {
             batch.run(SAVEPOINT, OwnRequest::Saved);
         }
+        let prepared = &self.carried.followed.as_ref()?.prepared;
         for name in names {
-            batch.describe(&name, OwnRequest::Learn(name.clone()));
+            let wire = prepared.wire_name(&name);
+            batch.describe(&wire, OwnRequest::Learn(name.clone()));
         }
         if guard == Guard::Open {
             batch.run(RELEASE, OwnRequest::Plain);
@@ -172,6 +175,10 @@ impl Session {
     fn must_wait_for_answers(&self, tag: FrontendTag, body: &[u8]) -> bool {
         let conversation = &self.conversation;
         let prepared = self.carried.followed.as_ref().map(|followed| &followed.prepared);
+        let needs_all = |prepared: &Prepared| {
+            prepared.needs_all_answers(body)
+                || (self.names != StatementNames::OfClient && prepared.may_name_one_in_flight(body))
+        };
         tag == FrontendTag::Query
             && self.mode == Mode::Tracked
             && !conversation.outstanding.is_empty()
@@ -179,7 +186,7 @@ impl Session {
             && conversation.copy == CopyState::None
             && conversation.pipeline != Pipeline::Skipping
             && !conversation.is_series_open()
-            && prepared.is_some_and(|prepared| prepared.needs_all_answers(body))
+            && prepared.is_some_and(needs_all)
     }
 
     /// What comes before this message of the client, which is passed in again then. `behind` is what has arrived after it.
@@ -241,6 +248,13 @@ impl Session {
         {
             return None;
         }
+        if self.names != StatementNames::OfClient {
+            let sharing = self.sharing();
+            let steps = self.carried.follow().prepared.steps_of_names(tag, body, sharing);
+            if !steps.is_empty() {
+                return Some(self.send_steps(steps, tag, body, sent));
+            }
+        }
         let is_idle = self.is_quiet();
         let is_in_transaction = self.is_quiet_in(TransactionStatus::InTransaction);
         let prepared = &mut self.carried.followed.as_mut()?.prepared;
@@ -279,9 +293,11 @@ impl Session {
         }
         let steps = prepared.steps_before(tag, body, asked);
         prepared.message_sent();
-        if steps.is_empty() {
-            return None;
-        }
+        (!steps.is_empty()).then(|| self.send_steps(steps, tag, body, sent))
+    }
+
+    /// Sends what a message of the client needs before it: a refusal is the answer to the message.
+    fn send_steps(&mut self, steps: Vec<Step>, tag: FrontendTag, body: &[u8], sent: u64) -> Bytes {
         let mut batch = Batch::default();
         steps.into_iter().for_each(|step| batch.step(step));
         let is_alone = tag == FrontendTag::Query && !self.conversation.is_series_open();
@@ -296,6 +312,6 @@ impl Session {
         {
             own.described = (describe.kind == Target::Statement).then(|| describe.name.into());
         }
-        Some(messages)
+        messages
     }
 }

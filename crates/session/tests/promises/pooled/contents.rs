@@ -1,0 +1,399 @@
+//! Prepared statements under names made from their content, which sessions share.
+
+mod cut;
+
+use std::cell::RefCell;
+
+use trunkline_session::{ClientThen, StatementNames};
+
+use super::*;
+
+thread_local! {
+    /// The names made from content that a test has seen, in order.
+    static NAMES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+const LENGTH: usize = "tl_".len() + 32;
+
+/// Messages as text: each with its tag and fields; names made from content as @0, @1 and so on.
+fn shown(mut rest: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    while let [tag, a, b, c, d, after @ ..] = rest {
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize - 4;
+        let (body, next) = after.split_at(length);
+        let mut text = String::from_utf8_lossy(body).trim_end_matches('\0').replace('\0', ":");
+        while let Some(at) = text.find("tl_") {
+            let name = text[at..at + LENGTH].to_owned();
+            let number = NAMES.with_borrow_mut(|names| {
+                names.iter().position(|known| *known == name).unwrap_or_else(|| {
+                    names.push(name);
+                    names.len() - 1
+                })
+            });
+            text.replace_range(at..at + LENGTH, &format!("@{number}"));
+        }
+        found.push(format!("{}{text}", *tag as char));
+        rest = next;
+    }
+    found
+}
+
+fn sharing() -> Talk {
+    let statement_names = StatementNames::OfContent { statements_max: 8 };
+    let role = ServerRole::Primary;
+    Talk::of(SessionSettings { role, statement_names, ..Talk::settings(Mobility::Movable) }, Instant::now())
+}
+
+impl Talk {
+    /// The client sends whole messages; this goes to the server.
+    #[track_caller]
+    fn sends(&mut self, messages: &[Vec<u8>], sent: &[&str]) -> &mut Self {
+        self.client(messages);
+        assert_eq!(shown(&self.got), sent);
+        self
+    }
+
+    /// The server sends whole messages; the client gets these.
+    #[track_caller]
+    fn gets(&mut self, messages: &[Vec<u8>], got: &[Vec<u8>]) -> &mut Self {
+        self.server(messages);
+        assert_eq!(printable(&self.got), printable(&got.concat()));
+        self
+    }
+
+    /// The same as [`Talk::needs`], with the proxy's messages as text.
+    #[track_caller]
+    fn needs_first(&mut self, messages: &[Vec<u8>], own: &[&str]) -> &mut Self {
+        let step = self.client_step(&messages.concat());
+        let ClientThen::Ask(asked) = step.then else { panic!("{:?}", step.then) };
+        assert_eq!((step.forward, shown(&asked)), (0, own.iter().map(|it| (*it).to_owned()).collect()));
+        self
+    }
+
+    /// A statement is prepared, which the server does not have, and described.
+    #[track_caller]
+    fn makes(&mut self, name: &str, sql: &str, columns: &[&str]) -> &mut Self {
+        self.client(&[parse(name, sql), describe(name), sync()]);
+        assert!(shown(&self.got)[0].starts_with("P@"), "{:?}", shown(&self.got));
+        self.server(&[m('1'), takes(&[]), returns(columns), ready('I')])
+    }
+
+    /// A statement is prepared that another session has made.
+    #[track_caller]
+    fn finds(&mut self, name: &str, sql: &str) -> &mut Self {
+        self.client(&[parse(name, sql), sync()]);
+        assert!(shown(&self.got)[0].starts_with("CS@"), "{:?}", shown(&self.got));
+        self.gets(&[m('3'), ready('I')], &[m('1'), ready('I')])
+    }
+
+    fn runs(&mut self, name: &str) -> &mut Self {
+        self.client(&[bind(name), execute(), sync()]).server(&[m('2'), complete("SELECT 1"), ready('I')])
+    }
+}
+
+/// The session goes on with what another has left, without a message.
+#[track_caller]
+fn takes_turn(talk: &mut Talk, left: &ConnectionState) {
+    assert_eq!(talk.checks_out(left), <[&str; 0]>::default());
+}
+
+fn named_error(code: &str, text: &str) -> Vec<u8> {
+    message(b'E', format!("SERROR\0VERROR\0C{code}\0M{text}\0\0").as_bytes())
+}
+
+#[test]
+fn clashing_names_of_two_sessions_cost_nothing() {
+    let (mut one, mut other) = (sharing(), sharing());
+    one.makes("s", "select 1", &["a"]);
+    let left = one.checks_in();
+    takes_turn(&mut other, &left);
+    other.makes("s", "select 2", &["b"]);
+    for _turn in 0..3 {
+        let left = other.checks_in();
+        takes_turn(&mut one, &left);
+        one.sends(&[bind("s"), execute(), sync()], &["B:@0", "E", "S"]);
+        one.server(&[m('2'), complete("SELECT 1"), ready('I')]);
+        let left = one.checks_in();
+        takes_turn(&mut other, &left);
+        other.sends(&[describe("s"), bind("s"), execute(), sync()], &["DS@1", "B:@1", "E", "S"]);
+        other.server(&[takes(&[]), returns(&["b"]), m('2'), complete("SELECT 1"), ready('I')]);
+    }
+}
+
+#[test]
+fn a_statement_that_another_session_has_made_is_not_prepared_again() {
+    let (mut one, mut other) = (sharing(), sharing());
+    one.makes("s", "select 1", &["a"]);
+    let left = one.checks_in();
+    takes_turn(&mut other, &left);
+    let series = [parse("mine", "select 1"), describe("mine"), bind("mine"), execute(), sync()];
+    other.sends(&series, &["CS@1", "DS@0", "B:@0", "E", "S"]);
+    let answer = |first| [m(first), takes(&[]), returns(&["a"]), m('2'), complete("SELECT 1"), ready('I')];
+    other.gets(&answer('3'), &answer('1')).is_idle();
+    assert!(!other.session.has_questions(), "what it returns is known");
+    other.sends(&[close("mine"), sync()], &["CS@1", "S"]).gets(&[m('3'), ready('I')], &[m('3'), ready('I')]);
+    other.sends(&[bind("mine"), sync()], &["B:mine", "S"]).server(&[error(), ready('I')]);
+    let left = other.checks_in();
+    takes_turn(&mut one, &left);
+    one.runs("s");
+}
+
+#[test]
+fn a_connection_without_the_statement_gets_it_first() {
+    let mut one = sharing();
+    one.makes("s", "select 1", &["a"]).checks_in();
+    takes_turn(&mut one, &ConnectionState::default());
+    let series = [bind("s"), execute(), sync()];
+    one.needs_first(&series, &["P@0:select 1", "DS@0", "H"]);
+    one.swallows(&[m('1'), takes(&[]), returns(&["a"])]);
+    one.sends(&series, &["B:@0", "E", "S"]).server(&[m('2'), complete("SELECT 1"), ready('I')]);
+    let left = one.checks_in();
+    let mut other = sharing();
+    takes_turn(&mut other, &left);
+    other.finds("s", "select 1").runs("s");
+}
+
+#[test]
+fn a_statement_that_returns_other_columns_there_gets_its_own_name_and_fails() {
+    let (mut one, mut other) = (sharing(), sharing());
+    one.makes("s", "select * from t", &["a"]).checks_in();
+    // Made after ALTER TABLE.
+    other.makes("s", "select * from t", &["a", "b"]);
+    let left = other.checks_in();
+    takes_turn(&mut one, &left);
+    let series = [bind("s"), execute(), sync()];
+    one.needs_first(&series, &["CS@0", "P@0:select * from t", "DS@0", "H"]);
+    one.swallows(&[m('3'), m('1'), takes(&[]), returns(&["a", "b"])]);
+    one.needs_first(&series, &["Ps:select * from t", "DSs", "H"]);
+    one.swallows(&[m('1'), takes(&[]), returns(&["a", "b"])]);
+    let step = one.client_step(&series.concat());
+    let ClientThen::Ask(asked) = step.then else { panic!("{:?}", step.then) };
+    assert_eq!(shown(&asked)[0], "CSs", "then something that fails");
+    one.swallows(&[m('3')]);
+    let step = one.server_step(&error());
+    assert!(printable(&step.inject.expect("an error")).contains("cached plan must not change"));
+    one.client(&series).server(&[ready('I')]);
+    let left = one.checks_in();
+    let mut third = sharing();
+    third.checks_out(&left);
+    third.finds("t", "select * from t").runs("t");
+}
+
+#[test]
+fn a_statement_whose_columns_have_changed_is_made_anew_for_others() {
+    let (mut one, mut other) = (sharing(), sharing());
+    one.makes("s", "select * from t", &["a"]);
+    let left = one.checks_in();
+    takes_turn(&mut other, &left);
+    other.finds("s", "select * from t");
+    other.client(&[bind("s"), sync()]).server(&[report('E', "ERROR", "0A000"), ready('I')]);
+    let left = other.checks_in();
+    assert_eq!(one.checks_out(&left).len(), 1, "it is closed");
+    let series = [bind("s"), execute(), sync()];
+    one.needs_first(&series, &["P@0:select * from t", "DS@0", "H"]);
+    one.swallows(&[m('1'), takes(&[]), returns(&["a"])]);
+    one.sends(&series, &["B:@0", "E", "S"]);
+}
+
+#[test]
+fn what_changes_the_meaning_of_a_statement_is_a_part_of_its_content() {
+    let (mut one, mut other) = (sharing(), sharing());
+    one.makes("s", "select 'x' from t", &["a"]).makes("t", "select a from t", &["a"]);
+    let left = one.checks_in();
+    takes_turn(&mut other, &left);
+    other.ran("set search_path = x", &["SET"]).makes("s", "select a from t", &["a"]);
+    let mut third = sharing();
+    takes_turn(&mut third, &left);
+    third.ran_with("set timezone = 'CET'", "SET", &[status("TimeZone", "CET")]);
+    third.makes("s", "select 'x' from t", &["a"]).finds("t", "select a from t");
+    let mut fourth = sharing();
+    takes_turn(&mut fourth, &left);
+    fourth.client(&[parse_of("s", "select a from t", &[23]), sync()]);
+    assert!(shown(&fourth.got)[0].starts_with("P@"), "other types");
+    let mut fifth = sharing();
+    takes_turn(&mut fifth, &left);
+    fifth.sends(&[parse("s", "select 'today'::date")], &["Ps:select 'today'::date"]);
+}
+
+#[test]
+fn the_statements_used_longest_ago_are_closed_for_the_next_session() {
+    let mut one = sharing();
+    for n in 0..9 {
+        one.makes(&format!("s{n}"), &format!("select {n}"), &["a"]);
+    }
+    one.runs("s0");
+    let left = one.checks_in();
+    let closed: Vec<_> = one.checks_out(&left);
+    assert_eq!(closed.len(), 2, "one below the limit of eight");
+    one.runs("s0").runs("s8");
+    one.needs_first(&[bind("s1"), sync()], &["P@1:select 1", "DS@1", "H"]);
+    one.swallows(&[m('1'), takes(&[]), returns(&["a"])]);
+    one.client(&[bind("s1"), sync()]).server(&[m('2'), ready('I')]);
+    let left = one.checks_in();
+    takes_turn(&mut one, &left);
+}
+
+#[test]
+fn beyond_twice_the_limit_a_statement_has_its_own_name() {
+    let mut one = sharing();
+    one.ran_to("begin", &["BEGIN"], 'T');
+    for n in 0..16 {
+        one.client(&[parse("s", &format!("select {n}")), close("s"), sync()]);
+        assert!(shown(&one.got)[0].starts_with("P@"));
+        one.server(&[m('1'), m('3'), ready('T')]);
+    }
+    one.sends(&[parse("s", "select 16"), close("s")], &["Ps:select 16", "CSs"]);
+}
+
+#[test]
+fn a_name_that_is_taken_is_refused_with_the_clients_name() {
+    let mut one = sharing();
+    one.makes("s", "select 1", &["a"]);
+    let text = |name: &str| named_error("42P05", &format!("prepared statement \"{name}\" already exists"));
+    one.sends(&[parse("s", "select 2"), sync()], &["P@0:select 2", "S"]);
+    let name = NAMES.with_borrow(|names| names[0].clone());
+    one.gets(&[text(&name), ready('I')], &[text("s"), ready('I')]);
+    one.runs("s");
+    // The same before the first is answered.
+    let twice = [parse("t", "select 3"), parse("t", "select 4"), sync()];
+    one.sends(&twice, &["P@1:select 3", "P@1:select 4", "S"]);
+    one.server(&[m('1'), text(&name), ready('I')]);
+    one.client(&[describe("t"), sync()]).server(&[takes(&[]), returns(&["a"]), ready('I')]);
+    // And where the connection has none of it.
+    one.checks_in();
+    takes_turn(&mut one, &ConnectionState::default());
+    one.needs_first(&[parse("s", "select 2"), sync()], &["P@0:select 1", "DS@0", "H"]);
+}
+
+#[test]
+fn a_name_that_is_replaced_stands_for_the_new_statement() {
+    let mut one = sharing();
+    one.makes("s", "select 1", &["a"]);
+    let series = [close("s"), parse("s", "select 2"), bind("s"), execute(), sync()];
+    one.sends(&series, &["CS@1", "P@2:select 2", "B:@2", "E", "S"]);
+    one.server(&[m('3'), m('1'), m('2'), complete("SELECT 1"), ready('I')]);
+    let asked = one.session.questions().expect("it is not described");
+    assert_eq!(shown(&asked)[0], "DS@2");
+}
+
+#[test]
+fn sql_finds_statements_under_their_clients_names() {
+    for (sql, tag) in [("execute s", "SELECT 1"), ("deallocate s", "DEALLOCATE")] {
+        let mut one = sharing();
+        one.makes("s", "select 1", &["a"]).makes("t", "select 2", &["a"]);
+        let is_run = sql == "execute s";
+        let first = if is_run { &["Ps:select 1", "DSs", "S"][..] } else { &["Ps", "S"] };
+        one.needs_first(&[query(sql)], first);
+        let answers = [m('1'), takes(&[]), returns(&["a"]), ready('I')];
+        if is_run {
+            one.swallows(&answers)
+        } else {
+            one.swallows(&[m('1'), ready('I')])
+        };
+        one.client(&[query(sql)]).server(&[complete(tag), ready('I')]);
+        one.client(&[bind("t")]);
+        assert!(shown(&one.got)[0].starts_with("B:@"), "the others are not touched");
+    }
+}
+
+#[test]
+fn sql_that_lists_statements_finds_the_sessions_own_alone() {
+    let (mut one, mut other) = (sharing(), sharing());
+    one.makes("s", "select 1", &["a"]);
+    let left = one.checks_in();
+    takes_turn(&mut other, &left);
+    let list = [query("select * from pg_prepared_statements")];
+    other.needs_first(&list, &["CS@0", "S"]).swallows(&[m('3'), ready('I')]);
+    other.client(&list).server(&[complete("SELECT 0"), ready('I')]);
+    let left = other.checks_in();
+    takes_turn(&mut one, &left);
+    one.needs_first(&list, &["Ps:select 1", "DSs", "S"]);
+}
+
+#[test]
+fn all_that_is_deallocated_is_gone_for_all() {
+    for (sql, tag) in [("deallocate all", "DEALLOCATE ALL"), ("discard all", "DISCARD ALL")] {
+        let (mut one, mut other) = (sharing(), sharing());
+        one.makes("s", "select 1", &["a"]);
+        let left = one.checks_in();
+        takes_turn(&mut other, &left);
+        // Whether the server still has the statement is not known when the Parse comes.
+        let flight = [query(sql), parse("s", "select 1"), bind("s"), sync()];
+        other.client(&flight);
+        assert_eq!(shown(&other.got)[1..], ["Ps:select 1", "B:s", "S"]);
+        other.server(&[complete(tag), ready('I'), m('1'), m('2'), ready('I')]);
+        other.client(&[describe("s"), sync()]).server(&[takes(&[]), returns(&["a"]), ready('I')]);
+        let left = other.checks_in();
+        assert_eq!(one.checks_out(&left), ["close s"]);
+        one.needs_first(&[bind("s"), sync()], &["P@0:select 1", "DS@0", "H"]);
+    }
+}
+
+#[test]
+fn a_failed_transaction_answers_every_parse_itself() {
+    let (mut one, mut other) = (sharing(), sharing());
+    one.makes("s", "select 1", &["a"]);
+    let left = one.checks_in();
+    takes_turn(&mut other, &left);
+    other.ran_to("begin", &["BEGIN"], 'T').client(&[query("oops")]);
+    // In flight behind what may fail.
+    other.sends(&[parse("s", "select 1"), sync()], &["Ps:select 1", "S"]);
+    other.server(&[error(), ready('E'), error(), ready('E')]);
+    other.sends(&[parse("s", "select 1"), sync()], &["Ps:select 1", "S"]);
+    other.server(&[error(), ready('E')]).ran_to("rollback", &["ROLLBACK"], 'I');
+    other.finds("s", "select 1").runs("s");
+}
+
+#[test]
+fn what_an_error_skips_has_not_happened() {
+    let (mut one, mut other) = (sharing(), sharing());
+    one.makes("s", "select 1", &["a"]);
+    let left = one.checks_in();
+    takes_turn(&mut other, &left);
+    let series =
+        [parse("", "oops"), parse("s", "select 1"), parse("t", "select 2"), bind("s"), close("s"), sync()];
+    other.client(&series);
+    assert_eq!(shown(&other.got)[1..], ["CS@1", "P@2:select 2", "B:@0", "CS@1", "S"]);
+    other.server(&[error(), ready('I')]).is_idle();
+    other.sends(&[bind("s"), sync()], &["B:s", "S"]).server(&[error(), ready('I')]);
+    other.client(&[parse("t", "select 2"), sync()]);
+    assert_eq!(shown(&other.got)[0], "P@2:select 2", "the server has not made it");
+}
+
+#[test]
+fn a_pinned_session_uses_its_own_names() {
+    let mut one = sharing();
+    one.ran_to("begin", &["BEGIN"], 'T').ran("create temp table t (a int)", &["CREATE TABLE"]);
+    one.sends(&[parse("s", "select 1"), sync()], &["Ps:select 1", "S"]);
+}
+
+#[test]
+fn a_request_that_is_sent_again_is_named_again() {
+    let settings = Talk::settings(Mobility::Movable);
+    let statement_names = StatementNames::OfContent { statements_max: 8 };
+    let of = || Talk::of(SessionSettings { statement_names, ..settings.clone() }, Instant::now());
+    let (mut one, mut other) = (of(), of());
+    one.makes("s", "select 1", &["a"]);
+    let left = one.checks_in();
+    takes_turn(&mut other, &left);
+    let series = [parse("s", "select 1"), bind("s"), execute(), sync()];
+    other.sends(&series, &["CS@1", "B:@0", "E", "S"]);
+    let step = other.server_step(&m('3'));
+    assert_eq!(step.forward, 0, "nothing is shown before its first row");
+    assert!(matches!(other.lost(&m('3'), REPEAT), trunkline_session::LossPlan::Repeat));
+    other.session.rewind(other.now);
+    other.taken();
+    other.sends(&series, &["P@0:select 1", "B:@0", "E", "S"]);
+}
+
+#[test]
+fn a_session_that_is_no_longer_followed_still_finds_its_statements() {
+    let mut one = sharing();
+    one.makes("s", "select 1", &["a"]).makes("t", "select 2", &["a"]);
+    // What nobody has asked for.
+    one.server(&[m('2')]);
+    assert!(matches!(one.session.pinned(), Some(PinReason::UnexpectedMessage(_))));
+    one.sends(&[bind("s"), describe("t"), execute(), sync()], &["B:@0", "DS@1", "E", "S"]);
+    one.client(&[close("s"), parse("s", "select 3"), bind("s"), sync()]);
+    assert_eq!(shown(&one.got)[1..], ["Ps:select 3", "B:s", "S"]);
+}
