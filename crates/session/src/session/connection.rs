@@ -82,10 +82,17 @@ impl Session {
         }
     }
 
-    /// The session has given its connection back: it keeps nothing of what only that has.
+    /// The session has given its connection back: it keeps nothing of what only that has. Statements that have their client's
+    /// names for a reason of the moment are shared from now on.
     #[inline]
     pub fn connection_left(&mut self) {
         self.set_contents(Contents::default());
+        if self.names != StatementNames::OfClient
+            && let Some(followed) = &mut self.carried.followed
+            && followed.prepared.wanted().is_some()
+        {
+            followed.share_statements();
+        }
     }
 
     #[inline]

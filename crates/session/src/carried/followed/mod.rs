@@ -3,15 +3,13 @@
 //! SQL is read when it is sent, and shows what it would do. The server's command tags show what was
 //! done, and the end of the transaction decides what of it counts.
 
+mod sharing;
 mod staged;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use trunkline_codec::frontend::Parse;
-
-use crate::carried::content::{ContentId, ContentParts};
 use crate::carried::encoding::{CurrentEncoding, EncodingEra};
-use crate::carried::gucs::{Constants, Gucs, SettingsTooLarge, meaning_of_statements};
+use crate::carried::gucs::{Gucs, SettingsTooLarge};
 use crate::carried::login_values::LoginValues;
 use crate::carried::parameters::ReportedParameters;
 use crate::carried::pin_question::PinQuestion;
@@ -22,7 +20,6 @@ use crate::pin::PinReason;
 use crate::pins::Pins;
 use crate::sql::effect::{Change, Effect};
 use crate::sql::functions::Functions;
-use crate::sql::references::{has_constants, has_moment, may_refer};
 use crate::sql::set::decides_reading;
 use crate::sql::verb::unknown_tag;
 use staged::{Kept, Staged};
@@ -370,27 +367,6 @@ impl Followed {
         if self.has_other_reading && self.prepared.has_named() {
             self.pin(PinReason::SettingAfterStatements);
         }
-    }
-
-    /// Whether SQL sent now is read as the session's settings say, and its statements are those that are known: nothing in
-    /// flight changes that, nor has the open transaction.
-    pub(crate) fn reads_as_others(&self) -> bool {
-        let is_apart = |request: &QueuedRequest| match request {
-            QueuedRequest::Query { effects, .. } => effects.iter().all(Effect::leaves_statements),
-            QueuedRequest::Execute(lasting) => lasting.effect.leaves_statements(),
-        };
-        !self.has_other_reading && self.queue.iter().all(is_apart)
-    }
-
-    /// The content of a statement, if sessions that have the same settings would get the same one.
-    pub(crate) fn content_of(&self, parse: &Parse<'_>) -> Option<ContentId> {
-        let Parse { sql, parameter_types: types, .. } = *parse;
-        if !self.reads_as_others() || may_refer(sql) || has_moment(sql) {
-            return None;
-        }
-        let constants = if has_constants(sql) { Constants::Read } else { Constants::None };
-        let settings = meaning_of_statements(self.gucs.as_ref(), constants);
-        Some(ContentId::of(&ContentParts { sql, types, path: self.prepared.path_now()?, settings }))
     }
 
     fn discard_all(&mut self) {

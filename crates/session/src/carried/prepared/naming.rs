@@ -3,9 +3,9 @@
 
 use std::borrow::Cow;
 
-use trunkline_codec::frontend::{Close, Describe, FrontendTag, Target};
+use trunkline_codec::frontend::{Close, Describe, FrontendTag, Parse, Target};
 
-use super::presence::may_need_all;
+use super::presence::{Presence, may_need_all};
 use super::saved::{StatementOrigin, Wire};
 use super::{Pending, Prepared, SavedStatement, StatementEffects, Step};
 use crate::carried::content::{ContentId, ContentThere};
@@ -329,6 +329,25 @@ impl Prepared {
         }
     }
 
+    /// The statements of Parses that stand under their client's names stand under those of their content from now on, where
+    /// `content_of` says what that is. The session has no connection.
+    #[cold]
+    pub(crate) fn share(&mut self, content_of: impl Fn(&Parse<'_>) -> Option<ContentId>) {
+        let Self { named, texts, .. } = self;
+        for saved in named.values_mut() {
+            let is_own = saved.wire == Wire::OfClient
+                && saved.origin == StatementOrigin::Parse
+                && saved.shape.is_known();
+            let parse = texts.whole(saved.text).filter(|_| is_own).and_then(|body| Parse::parse(body).ok());
+            if let Some(id) = parse.and_then(|parse| content_of(&parse)) {
+                (saved.wire, saved.presence) = (Wire::OfContent(id), Presence::Present);
+                saved.shared.take();
+            }
+        }
+        self.sets.changed();
+        self.count_absent();
+    }
+
     /// A statement stands under its client's name from now on; the server does not have it yet.
     pub(super) fn take_back(&mut self, name: &[u8]) {
         let Some(saved) = self.named.get_mut(name) else { return };
@@ -337,7 +356,7 @@ impl Prepared {
         }
         saved.wire = Wire::OfClient;
         self.sets.changed();
-        self.put(name, super::presence::Presence::Absent);
+        self.put(name, Presence::Absent);
         self.count_absent();
     }
 

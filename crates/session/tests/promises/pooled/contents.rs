@@ -368,6 +368,19 @@ fn a_pinned_session_uses_its_own_names() {
 }
 
 #[test]
+fn a_statement_with_its_own_name_is_shared_once_the_reason_is_gone() {
+    let mut one = sharing();
+    let flight = [query("set work_mem = '1MB'"), parse("s", "select 1"), describe("s"), sync()];
+    one.client(&flight);
+    assert_eq!(shown(&one.got)[1..], ["Ps:select 1", "DSs", "S"], "the SET is in flight");
+    one.server(&[complete("SET"), ready('I'), m('1'), takes(&[]), returns(&["a"]), ready('I')]);
+    let left = one.checks_in();
+    one.session.connection_left();
+    assert_eq!(one.checks_out(&left), ["close s"]);
+    one.needs_first(&[bind("s"), sync()], &["P@0:select 1", "DS@0", "H"]);
+}
+
+#[test]
 fn a_request_that_is_sent_again_is_named_again() {
     let settings = Talk::settings(Mobility::Movable);
     let statement_names = StatementNames::OfContent { statements_max: 8 };
