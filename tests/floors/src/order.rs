@@ -88,7 +88,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
         "session",
         &[
             &["limits", "pin", "position"],
-            &["driver"],
+            &["driver", "rewritten"],
             &["names", "pins", "step"],
             &["sql"],
             &["carried"],

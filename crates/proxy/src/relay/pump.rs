@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tokio::io::AsyncWrite;
 use trunkline_codec::sqlstate::SqlState;
-use trunkline_session::{ClientThen, Peer, ServerLoss, ServerThen, Violation};
+use trunkline_session::{ClientStep, ClientThen, Peer, ServerLoss, ServerThen, Violation};
 
 use super::attach::Attachment;
 use super::buffer::Chunk;
@@ -59,20 +59,9 @@ impl Relay {
             let now = Instant::now();
             self.idle_since = None;
             self.note_request(is_again);
-            let mut rewritten = worker.rewritten.borrow_mut();
-            let step = self.record(|session, recorder| {
-                session.handle_client_renaming(&buffer[..length], now, &mut rewritten, recorder)
-            });
-            let forward = &buffer[..step.forward];
-            if matches!(step.then, ClientThen::Terminate) && self.is_over() {
-                self.say_goodbye(rewritten.sent(forward));
+            let Some(step) = self.forward_requests(cx, &buffer[..length], now) else {
                 return Next::End(Ending::Silent);
-            }
-            self.note_snapshot();
-            // Another server needs what the client has sent.
-            self.keep_for_repeat(forward);
-            self.forward_to_server(cx, rewritten.sent(forward), now);
-            drop(rewritten);
+            };
             self.to_server.input.keep(&buffer[step.forward..length]);
             match step.then {
                 ClientThen::ReadOn => {}
@@ -109,6 +98,25 @@ impl Relay {
                 return Next::Wait;
             }
         }
+    }
+
+    /// Passes a chunk from the client to the session, and forwards what that releases; `None` if the session ends with it.
+    #[inline]
+    fn forward_requests(&mut self, cx: &mut Context<'_>, chunk: &[u8], now: Instant) -> Option<ClientStep> {
+        let worker = Rc::clone(&self.worker);
+        let mut rewritten = worker.rewritten.borrow_mut();
+        let step = self
+            .record(|session, recorder| session.handle_client_renaming(chunk, now, &mut rewritten, recorder));
+        let forward = &chunk[..step.forward];
+        if matches!(step.then, ClientThen::Terminate) && self.is_over() {
+            self.say_goodbye(rewritten.sent(forward));
+            return None;
+        }
+        self.note_snapshot();
+        // Another server needs what the client has sent.
+        self.keep_for_repeat(forward);
+        self.forward_to_server(cx, rewritten.sent(forward), now);
+        Some(step)
     }
 
     /// A request may begin now, which is kept to be sent again.

@@ -171,8 +171,19 @@ impl Session {
 
     /// What the client gets in the place of a message of this tag, body and whole length, which stands at `range` in the
     /// chunk: it knows its own names only.
-    #[cold]
+    #[inline]
     pub(crate) fn rename_answer(
+        &self,
+        message: (BackendTag, &[u8], u64),
+        place: (&[u8], Range<usize>),
+        out: &mut Rewritten,
+    ) {
+        if self.names != StatementNames::OfClient {
+            self.rename_shared_answer(message, place, out);
+        }
+    }
+
+    fn rename_shared_answer(
         &self,
         (tag, body, length): (BackendTag, &[u8], u64),
         (chunk, range): (&[u8], Range<usize>),

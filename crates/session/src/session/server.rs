@@ -134,9 +134,7 @@ impl Session {
                 self.conversation.farewell = Farewell::Held;
                 return Ok(Stop::Farewell(goodbye));
             }
-            if self.names != StatementNames::OfClient {
-                self.rename_answer((tag, body, length), (chunk, before..*at), rewritten);
-            }
+            self.rename_answer((tag, body, length), (chunk, before..*at), rewritten);
             match self.mode {
                 Mode::Tracked => {
                     if let Err(reason) = self.answered(tag, body, length, now, out) {
