@@ -25,8 +25,8 @@
 //! use bytes::BytesMut;
 //! use trunkline_codec::write;
 //! use trunkline_session::{
-//!     Completion, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink, StatementNames, StatementRecord,
-//!     Tracking, //!     TransactionStatus,
+//!     Completion, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink, StatementNames,
+//!     StatementRecord, Tracking, TransactionStatus,
 //! };
 //!
 //! /// Takes the statements as they complete.
