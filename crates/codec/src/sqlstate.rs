@@ -72,6 +72,8 @@ codes! {
     INSUFFICIENT_PRIVILEGE = b"42501";
     /// 42601 `syntax_error`.
     SYNTAX_ERROR = b"42601";
+    /// 42P05 `duplicate_prepared_statement`.
+    DUPLICATE_PSTATEMENT = b"42P05";
     /// 42704 `undefined_object`.
     UNDEFINED_OBJECT = b"42704";
     /// 53000 `insufficient_resources`.

@@ -81,10 +81,6 @@ pub const QUESTIONS_MAX: usize = 256;
 /// Statements prepared again before one message that uses them.
 pub const REFERENCES_MAX: usize = 256;
 
-/// Statements under names made from content that were used last in a transaction: where the server refuses one of them, all
-/// of these are made again.
-pub const CONTENTS_LATELY_MAX: usize = 32;
-
 /// Settings that functions may have changed and that are read back at once.
 pub const READ_BACK_MAX: usize = 64;
 

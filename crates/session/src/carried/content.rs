@@ -69,6 +69,20 @@ impl ContentId {
         Self(KEYS.each_ref().map(|key| key.hash_one(parts)))
     }
 
+    /// Its size.
+    pub(crate) const BYTES: usize = 16;
+
+    pub(crate) fn bytes(self) -> [u8; Self::BYTES] {
+        let number = u128::from(self.0[0]) << 64 | u128::from(self.0[1]);
+        number.to_be_bytes()
+    }
+
+    /// That of [`Self::bytes`].
+    pub(crate) fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        let number = u128::from_be_bytes(bytes);
+        Self([(number >> 64) as u64, number as u64])
+    }
+
     /// A name that no statement has, as no SQL has a NUL in it: to close it does nothing.
     pub(crate) fn never_made() -> &'static ContentName {
         static NAME: LazyLock<ContentName> = LazyLock::new(|| {
@@ -92,11 +106,16 @@ impl ContentId {
 
     /// The first such name in a text, and where it stands.
     pub(crate) fn found_in(text: &[u8]) -> Option<(Range<usize>, Self)> {
-        let start = text.windows(PREFIX.len()).position(|window| window == PREFIX)?;
-        let end = start + PREFIX.len() + DIGITS;
-        let digits = std::str::from_utf8(text.get(start + PREFIX.len()..end)?).ok()?;
-        let number = u128::from_str_radix(digits, 16).ok()?;
-        Some((start..end, Self([(number >> 64) as u64, number as u64])))
+        let whole = PREFIX.len() + DIGITS;
+        let found = |(start, window): (usize, &[u8])| {
+            let digits = window.strip_prefix(PREFIX)?;
+            if !digits.iter().all(u8::is_ascii_hexdigit) {
+                return None;
+            }
+            let number = u128::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+            Some((start..start + whole, Self([(number >> 64) as u64, number as u64])))
+        };
+        text.windows(whole).enumerate().find_map(found)
     }
 }
 
@@ -132,7 +151,7 @@ struct SharedContent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Validity {
     Valid,
-    /// The server refuses it, as its columns are others now.
+    /// The server refuses it, as what it needs has changed, or it is not known what it is.
     Stale,
 }
 
@@ -183,13 +202,9 @@ impl Contents {
         }
     }
 
-    /// The server has refused one of these, as its columns are others now.
-    pub(crate) fn refused(&mut self, ids: &[ContentId]) {
-        for id in ids {
-            if let ContentThere::Usable(_) = self.get(*id) {
-                self.insert(*id, Shape::default(), Validity::Stale);
-            }
-        }
+    /// The connection has one that is not known to be usable: it is closed before it is made again.
+    pub(crate) fn refused(&mut self, id: ContentId) {
+        self.insert(id, Shape::default(), Validity::Stale);
     }
 
     fn insert(&mut self, id: ContentId, shape: Shape, validity: Validity) {
@@ -292,6 +307,8 @@ mod tests {
         assert_eq!(ContentId::found_in(b"tl_"), None);
         assert_eq!(ContentId::found_in(&[PREFIX, &[b'g'; DIGITS]].concat()), None);
         assert_eq!(ContentId::found_in(b"nothing"), None);
+        let behind = [b"tl_ tl_0", &name[..]].concat();
+        assert_eq!(ContentId::found_in(&behind), Some((8..behind.len(), id("x"))));
     }
 
     #[test]
@@ -314,10 +331,8 @@ mod tests {
     #[test]
     fn a_refused_statement_is_usable_once_it_is_made_again() {
         let mut there = Contents::default();
-        there.refused(&[id("x")]);
-        assert!(there.is_empty(), "nobody has made it");
         there.put(id("x"), shape());
-        there.refused(&[id("x")]);
+        there.refused(id("x"));
         assert!(matches!(there.get(id("x")), ContentThere::Stale));
         there.described(id("x"), &shape());
         assert!(matches!(there.get(id("x")), ContentThere::Stale));

@@ -16,7 +16,9 @@ use trunkline_codec::scan::{ScanPhase, Scanner};
 
 use self::outstanding::Outstanding;
 use self::own::OwnRequests;
-use self::state::{AnswerProgress, CopyState, Farewell, Joined, Pipeline, Tail, TransactionEffect};
+use self::state::{
+    AnswerProgress, CopyState, Farewell, Joined, ObjectsMade, Pipeline, Tail, TransactionEffect,
+};
 use crate::settings::{ServerName, ServerRole};
 
 /// The conversation with the server that the session is on, or was on last.
@@ -33,6 +35,7 @@ pub(crate) struct Conversation {
     pub(crate) progress: AnswerProgress,
     pub(crate) copy: CopyState,
     pub(crate) transaction_effect: TransactionEffect,
+    pub(crate) objects: ObjectsMade,
     pub(crate) farewell: Farewell,
     /// The proxy's own requests in flight.
     pub(crate) own: Option<Box<OwnRequests>>,
@@ -57,6 +60,7 @@ impl Conversation {
             progress: AnswerProgress::Untouched,
             copy: CopyState::None,
             transaction_effect: TransactionEffect::Unchanged,
+            objects: ObjectsMade::None,
             farewell: Farewell::Staying,
             own: None,
             is_inside_own: false,

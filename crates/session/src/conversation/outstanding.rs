@@ -137,6 +137,30 @@ impl Outstanding {
         }
     }
 
+    /// The newest one went to the server with the name of a shared statement.
+    pub(crate) fn newest_is_shared(&mut self) {
+        let spilt = self.spill.as_mut().and_then(|spill| spill.back_mut());
+        let last = usize::from((self.head + self.ring_len).wrapping_sub(1) & MASK);
+        let in_ring = if self.ring_len == 0 { None } else { self.ring.get_mut(last) };
+        if let Some(entry) = spilt.or(in_ring) {
+            entry.class = entry.class.shared();
+        }
+    }
+
+    /// How many Parses and Closes of the client are behind the last message that is not of their series.
+    pub(crate) fn named_in_series(&self) -> usize {
+        self.iter().filter(|entry| !entry.class.is_own()).fold(0, |count, entry| match entry.request {
+            Request::Parse | Request::Close => count + 1,
+            Request::Bind
+            | Request::DescribeStatement
+            | Request::DescribePortal
+            | Request::Execute
+            | Request::BrokenFlush
+            | Request::CopyEnd => count,
+            Request::Query | Request::Sync | Request::FunctionCall => 0,
+        })
+    }
+
     /// Removes the front entry, markers included.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Entry> {

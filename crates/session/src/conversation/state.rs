@@ -171,6 +171,32 @@ impl Tail {
     }
 }
 
+/// Whether the transaction at hand may have made tables and the like, which nobody else has or may come to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ObjectsMade {
+    None,
+    Possible,
+}
+
+impl ObjectsMade {
+    /// A statement is complete that does more than read: what has this command tag changes rows, or what ends with the
+    /// transaction. Queries may make tables, or call what does.
+    #[cold]
+    pub(crate) fn completed(&mut self, tag: &[u8]) {
+        let command = tag.split(|byte| *byte == b' ' || *byte == 0).next().unwrap_or_default();
+        let makes_none = match command {
+            b"INSERT" | b"UPDATE" | b"DELETE" | b"MERGE" | b"COPY" | b"FETCH" | b"MOVE" | b"SHOW" => true,
+            b"BEGIN" | b"START" | b"COMMIT" | b"ROLLBACK" | b"SAVEPOINT" | b"RELEASE" => true,
+            b"SET" | b"RESET" | b"DECLARE" | b"CLOSE" | b"LOCK" | b"NOTIFY" | b"LISTEN" | b"UNLISTEN" => true,
+            b"PREPARE" | b"DEALLOCATE" | b"DISCARD" => true,
+            _other => false,
+        };
+        if !makes_none {
+            *self = Self::Possible;
+        }
+    }
+}
+
 /// What the request in flight has done to the transaction, as far as the client has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TransactionEffect {

@@ -9,7 +9,7 @@ use crate::carried::residue::ForeignUnnamed;
 use crate::conversation::farewell::shutdown_notice;
 use crate::conversation::outstanding::{Entry, Request, RequestKind};
 use crate::conversation::state::{
-    AnswerProgress, CopyState, Farewell, Joined, Pipeline, Syncs, TransactionEffect,
+    AnswerProgress, CopyState, Farewell, Joined, ObjectsMade, Pipeline, Syncs, TransactionEffect,
 };
 use crate::pin::PinReason;
 use crate::record::{Sink, StatementKind, StatementRecord};
@@ -94,6 +94,9 @@ impl Session {
                 _bind => {}
             }
             followed.prepared.texts.release(entry.text);
+            if entry.class.is_shared() {
+                followed.prepared.renamed.pop();
+            }
         }
         self.conversation.next_of_pipeline();
         true
@@ -151,6 +154,7 @@ impl Session {
         }
         if self.conversation.outstanding.front().is_some_and(|front| !front.class.is_repeatable()) {
             self.may_have_inserted(body);
+            self.conversation.objects.completed(body);
         }
         self.follow_completed(body);
         self.executed(Outcome::Tag, length, now, out)
@@ -225,6 +229,7 @@ impl Session {
         if is_due {
             self.meter.answered(length, now);
             self.conversation.progress = AnswerProgress::Settled;
+            self.conversation.objects = ObjectsMade::Possible;
             self.follow_function_returned();
         }
         is_due
@@ -271,6 +276,7 @@ impl Session {
             announce.ready();
         }
         if status == TransactionStatus::Idle {
+            self.conversation.objects = ObjectsMade::None;
             self.follow_transaction_ended();
         }
         if status == TransactionStatus::Idle && self.conversation.outstanding.is_empty() {
@@ -305,11 +311,8 @@ impl Session {
             CopyState::Out | CopyState::Both => {}
         }
         self.follow_failed(entry.request);
-        let is_of_statement = matches!(entry.request, Request::Bind | Request::DescribeStatement);
-        if let (Some(followed), true, Some(SqlState::FEATURE_NOT_SUPPORTED)) =
-            (&mut self.carried.followed, is_of_statement, code)
-        {
-            followed.prepared.refused();
+        if entry.class.is_shared() {
+            self.shared_is_refused(entry.request, code);
         }
         match entry.request.kind() {
             RequestKind::Query | RequestKind::FunctionCall | RequestKind::Sync => {
@@ -375,6 +378,9 @@ impl Session {
     pub(crate) fn release(&mut self, entry: Entry) {
         if let Some(followed) = &mut self.carried.followed {
             followed.prepared.texts.release(entry.text);
+            if entry.class.is_shared() {
+                followed.prepared.renamed.pop();
+            }
         }
     }
 

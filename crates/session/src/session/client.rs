@@ -10,7 +10,7 @@ use trunkline_codec::write::{ErrorReport, error_response};
 
 use super::Session;
 use super::naming::Outgoing;
-use crate::carried::prepared::Naming;
+use crate::carried::prepared::{MessageExtent, Naming};
 use crate::carried::residue::ForeignUnnamed;
 use crate::conversation::outstanding::{Entry, Request};
 use crate::conversation::own::Dropping;
@@ -156,15 +156,25 @@ impl Session {
                 return Ok(ClientThen::Terminate);
             }
             let has_foreign = self.residue.unnamed == ForeignUnnamed::Present;
-            let naming = match self.names {
+            let extent = MessageExtent::of(body, length);
+            let mut naming = match self.names {
                 StatementNames::OfClient => Naming::Same,
-                StatementNames::OfContent { .. } => self.naming(tag, body),
+                StatementNames::OfContent { .. } => self.naming((tag, body, extent)),
             };
-            if (self.may_need_more() || has_foreign || naming == Naming::First)
-                && let Some(first) = self.comes_first(tag, body, &chunk[*at..], sent)
+            if naming.needs_answers()
+                && let Some(first) = self.settles_first(tag, body, sent)
             {
                 (*at, self.client.scanner) = before;
                 return Ok(first);
+            }
+            if (self.may_need_more() || has_foreign || naming == Naming::First)
+                && let Some(first) = self.comes_first((tag, body, extent), &chunk[*at..], sent)
+            {
+                (*at, self.client.scanner) = before;
+                return Ok(first);
+            }
+            if naming.needs_answers() {
+                naming = self.naming_after_all((tag, body, extent));
             }
             if self.mode == Mode::Tracked {
                 self.sent(tag, body, length, sent);

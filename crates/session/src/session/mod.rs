@@ -138,6 +138,12 @@ impl Session {
 
     #[inline]
     pub(crate) fn is_quiet_in(&self, status: TransactionStatus) -> bool {
+        self.is_quiet_before(status) && self.client.scanner.is_at_boundary()
+    }
+
+    /// The same before a message of the client, of which a part may have arrived.
+    #[inline]
+    pub(crate) fn is_quiet_before(&self, status: TransactionStatus) -> bool {
         self.conversation.owes_only_proxy()
             && self.mode == Mode::Tracked
             && self.conversation.status == status
@@ -145,7 +151,6 @@ impl Session {
             && self.conversation.copy == CopyState::None
             && self.client.end == ClientEnd::Open
             && !self.conversation.farewell.is_forwarded()
-            && self.client.scanner.is_at_boundary()
             && self.conversation.scanner.is_at_boundary()
     }
 
@@ -170,10 +175,13 @@ impl Session {
             Flow::Open => false,
             Flow::Full => self.conversation.outstanding.len() > OUTSTANDING_MAX / 2,
             // A server that reads COPY data answers nothing before it has them.
-            Flow::Waiting => {
-                !self.conversation.outstanding.is_empty() && self.conversation.copy == CopyState::None
-            }
+            Flow::Waiting => !self.conversation.outstanding.is_empty() && !self.reads_copy_data(),
         }
+    }
+
+    /// Whether the server waits for COPY data of the client.
+    pub(crate) fn reads_copy_data(&self) -> bool {
+        matches!(self.conversation.copy, CopyState::In(_) | CopyState::Both)
     }
 
     /// The transaction status of the last ReadyForQuery. An untracked session keeps the one it had.

@@ -4,16 +4,21 @@ use std::ops::Range;
 
 use trunkline_codec::backend::{BackendTag, TransactionStatus};
 use trunkline_codec::frontend::{Bind, Describe, FrontendTag, Parse};
+use trunkline_codec::sqlstate::SqlState;
 
 use super::Session;
 use crate::carried::content::{ContentId, ContentThere, Contents};
-use crate::carried::prepared::{Naming, SentAs, Sharing, Wire};
+use crate::carried::followed::Followed;
+use crate::carried::prepared::{
+    AheadOfMessage, ContentRefused, MessageExtent, Naming, SentAs, Sharing, Step, Wire,
+};
 use crate::conversation::outstanding::{Request, RequestKind};
-use crate::conversation::state::{Mode, Pipeline};
+use crate::conversation::state::{CopyState, Flow, Mode, ObjectsMade, Pipeline};
 use crate::names::may_break;
 use crate::rewritten::Rewritten;
 use crate::settings::StatementNames;
 use crate::sql::references::may_refer;
+use crate::step::ClientThen;
 
 /// Type byte and length word.
 const HEADER: usize = 5;
@@ -44,7 +49,19 @@ impl Session {
     }
 
     /// What this message of the client becomes.
-    pub(crate) fn naming(&mut self, tag: FrontendTag, body: &[u8]) -> Naming {
+    pub(crate) fn naming(&mut self, message: (FrontendTag, &[u8], MessageExtent)) -> Naming {
+        let (tag, body, _) = message;
+        let may_name = matches!(
+            tag,
+            FrontendTag::Query
+                | FrontendTag::Parse
+                | FrontendTag::Bind
+                | FrontendTag::Describe
+                | FrontendTag::Close
+        );
+        if !may_name {
+            return Naming::Same;
+        }
         match self.mode {
             Mode::Tracked if self.conversation.pipeline == Pipeline::Skipping => return Naming::Same,
             Mode::Tracked => {}
@@ -63,29 +80,53 @@ impl Session {
             }
             self.carried.follow();
         }
-        let followed = self.carried.followed.as_mut();
-        followed.map_or(Naming::Same, |followed| followed.prepared.naming(tag, body))
+        if self.carried.followed.as_ref().is_some_and(|followed| followed.has_other_names()) {
+            self.name_anew();
+        }
+        let Some(followed) = &self.carried.followed else { return Naming::Same };
+        followed.prepared.naming(message, self.ahead(followed))
     }
 
-    /// Under which name the statement of a Parse goes to the server, and whether anything has to.
-    pub(crate) fn wire_of(&mut self, body: &[u8], is_whole: bool) -> (Wire, SentAs) {
+    #[cold]
+    fn name_anew(&mut self) {
+        let may_share = self.sharing() == Sharing::Allowed && self.conversation.outstanding.is_empty();
+        if let (Some(followed), true) = (&mut self.carried.followed, may_share) {
+            followed.name_anew();
+        }
+    }
+
+    fn ahead(&self, followed: &Followed) -> AheadOfMessage {
+        let in_series =
+            if followed.prepared.has_pending() { self.conversation.outstanding.named_in_series() } else { 0 };
+        AheadOfMessage { in_series, statements: followed.statements_ahead() }
+    }
+
+    /// The same, once nothing has to come before the message any more.
+    #[cold]
+    pub(crate) fn naming_after_all(&mut self, message: (FrontendTag, &[u8], MessageExtent)) -> Naming {
+        match self.naming(message) {
+            Naming::First | Naming::Unsettled => Naming::Same,
+            known => known,
+        }
+    }
+
+    /// Under which name the statement of a Parse goes to the server, and whether anything has to. A name made from content
+    /// is that of this very Parse.
+    pub(crate) fn wire_of(&mut self, body: &[u8], extent: MessageExtent) -> (Wire, SentAs) {
         let as_it_is = (Wire::OfClient, SentAs::Parse);
         let StatementNames::OfContent { statements_max } = self.names else { return as_it_is };
-        let Some(parse) = Parse::parse_prefix(body).filter(|parse| !parse.name.is_empty()) else {
-            return as_it_is;
-        };
-        let (may_share, may_answer) = (self.movability().is_ok(), self.may_answer_parse());
-        let followed = self.carried.follow();
-        let name = crate::names::compared(parse.name);
-        if let Some(id) = followed.prepared.content_of(name) {
-            return (Wire::OfContent(id), SentAs::Parse);
-        }
         let Ok(parse) = Parse::parse(body) else { return as_it_is };
-        if !is_whole || !may_share || may_break(parse.name) || followed.prepared.is_taken(name) {
+        if parse.name.is_empty() || extent == MessageExtent::Part || may_break(parse.name) {
+            return as_it_is;
+        }
+        let (sharing, may_answer) = (self.sharing(), self.may_answer_parse());
+        let Some(followed) = self.carried.followed.as_deref() else { return as_it_is };
+        let prepared = &followed.prepared;
+        let is_free = prepared.is_free(crate::names::compared(parse.name), self.ahead(followed));
+        if sharing == Sharing::NotNow || !is_free || !prepared.has_room(body.len()) {
             return as_it_is;
         }
         let Some(id) = followed.content_of(&parse) else { return as_it_is };
-        let prepared = &followed.prepared;
         match prepared.contents.get(id) {
             ContentThere::Missing if prepared.is_in_flight(id) => as_it_is,
             ContentThere::Missing if prepared.contents.len() >= 2 * statements_max as usize => as_it_is,
@@ -98,43 +139,69 @@ impl Session {
     /// Whether a Parse may be answered without the server's reading it: where it has not failed, everything in flight is of
     /// the same series, so that what fails it takes the answer along.
     fn may_answer_parse(&self) -> bool {
-        self.conversation.status != TransactionStatus::Failed
-            && self.conversation.pipeline != Pipeline::Failed
-            && self.conversation.outstanding.iter().all(|e| e.request.kind() == RequestKind::Extended)
+        self.conversation.outstanding.iter().all(|e| e.request.kind() == RequestKind::Extended)
     }
 
-    /// Whether a statement may be made for other sessions, too.
+    /// Whether a statement may be made for other sessions, too: nothing that runs is in flight, and the transaction at hand
+    /// has made no tables that others do not have.
     pub(crate) fn sharing(&self) -> Sharing {
-        match &self.carried.followed {
-            Some(followed) if followed.reads_as_others() => Sharing::Allowed,
-            Some(_) | None => Sharing::NotNow,
+        let conversation = &self.conversation;
+        let leaves_all = |request| {
+            matches!(request, Request::Parse | Request::DescribeStatement | Request::Close | Request::Sync)
+        };
+        let may_share = conversation.objects == ObjectsMade::None
+            && conversation.status != TransactionStatus::Failed
+            && conversation.pipeline != Pipeline::Failed
+            && conversation.copy == CopyState::None
+            && conversation.outstanding.iter().all(|entry| leaves_all(entry.request))
+            && self.movability().is_ok();
+        if may_share { Sharing::Allowed } else { Sharing::NotNow }
+    }
+
+    /// What comes before a message of the client so that all that is in flight is answered: nothing, once it is.
+    #[cold]
+    pub(crate) fn settles_first(&mut self, tag: FrontendTag, body: &[u8], sent: u64) -> Option<ClientThen> {
+        // While the server reads COPY data, it answers nothing, and refuses all else without reading it.
+        if self.conversation.outstanding.is_empty() || self.reads_copy_data() {
+            return None;
         }
+        if self.conversation.is_series_open() {
+            return Some(ClientThen::Ask(self.send_steps(vec![Step::Await], tag, body, sent)));
+        }
+        self.client.flow = Flow::Waiting;
+        Some(ClientThen::Pause)
     }
 
     /// A message goes to the server under another name, or as another one.
     #[cold]
     pub(crate) fn rename(&mut self, naming: Naming, message: &Outgoing<'_>, out: &mut Rewritten) {
         let Outgoing { tag, body, .. } = *message;
-        match (naming, tag) {
+        let renamed = match (naming, tag) {
             (Naming::Content(id), FrontendTag::Bind) => {
                 let Some(Bind { portal, statement }) = Bind::parse_prefix(body) else { return };
                 message.name_at(portal.len() + 1, statement.len(), id, out);
+                (id, statement)
             }
             (Naming::Content(id), FrontendTag::Describe) => {
                 let Ok(Describe { name, .. }) = Describe::parse(body) else { return };
                 message.name_at(1, name.len(), id, out);
+                (id, name)
             }
-            (Naming::Shared, FrontendTag::Close) => message.close_nothing(out),
-            (Naming::Parse | Naming::First, FrontendTag::Parse) => {
+            (Naming::Shared, FrontendTag::Close) => return message.close_nothing(out),
+            (Naming::Parse, FrontendTag::Parse) => {
                 let newest = self.carried.followed.as_ref().and_then(|followed| followed.prepared.newest());
                 let Some((Wire::OfContent(id), sent_as)) = newest else { return };
-                match (sent_as, Parse::parse_prefix(body)) {
-                    (SentAs::Close, _) => message.close_nothing(out),
-                    (SentAs::Parse, Some(parse)) => message.name_at(0, parse.name.len(), id, out),
-                    (SentAs::Parse, None) => {}
-                }
+                let (SentAs::Parse, Some(parse)) = (sent_as, Parse::parse_prefix(body)) else {
+                    return message.close_nothing(out);
+                };
+                message.name_at(0, parse.name.len(), id, out);
+                (id, parse.name)
             }
-            _same => {}
+            _same => return,
+        };
+        if let (Mode::Tracked, Some(followed)) = (self.mode, &mut self.carried.followed) {
+            followed.prepared.renamed.push(renamed.0, renamed.1);
+            self.conversation.outstanding.newest_is_shared();
         }
     }
 }
@@ -169,6 +236,13 @@ impl Session {
             && self.carried.followed.as_ref().is_some_and(|followed| followed.prepared.is_closed_instead())
     }
 
+    /// Whether the client waits for a ParseComplete for which a Close has gone to the server: nothing else tells which
+    /// CloseComplete is to become that.
+    #[cold]
+    pub(crate) fn has_closed_instead(&self) -> bool {
+        self.carried.followed.as_ref().is_some_and(|followed| followed.prepared.has_closed_instead())
+    }
+
     /// What the client gets in the place of a message of this tag, body and whole length, which stands at `range` in the
     /// chunk: it knows its own names only.
     #[inline]
@@ -194,18 +268,48 @@ impl Session {
                 let start = range.start;
                 out.replace(chunk, start..start + 1, &[&[BackendTag::ParseComplete.byte()]]);
             }
-            BackendTag::ErrorResponse => {
-                let prepared = self.carried.followed.as_ref().map(|followed| &followed.prepared);
-                let found =
-                    ContentId::found_in(body).and_then(|(at, id)| Some((at, prepared?.name_for(id)?)));
-                let (Some((at, name)), true) = (found, range.len() as u64 == length) else { return };
-                let length = u32::try_from(body.len() - at.len() + name.len() + 4).unwrap_or(u32::MAX);
-                let (before, after) = (body.get(..at.start), body.get(at.end..));
-                let (Some(before), Some(after)) = (before, after) else { return };
-                let parts = [&[tag.byte()][..], &length.to_be_bytes(), before, name, after];
-                out.replace(chunk, range, &parts);
+            BackendTag::ErrorResponse if range.len() as u64 == length => {
+                if let Some(body) = self.in_clients_words(body) {
+                    let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
+                    out.replace(chunk, range, &[&[tag.byte()], &length.to_be_bytes(), &body]);
+                }
             }
             _other => {}
         }
+    }
+}
+
+impl Session {
+    /// The body of an error with the client's names in the place of those made from content; `None` where it has none.
+    #[cold]
+    pub(crate) fn in_clients_words(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let prepared = self.carried.followed.as_ref().map(|followed| &followed.prepared)?;
+        let is_shared = self.conversation.outstanding.front().is_some_and(|front| front.class.is_shared());
+        let front = if is_shared { prepared.renamed.front() } else { None };
+        let (mut told, mut rest) = (Vec::new(), body);
+        while let Some((at, id)) = ContentId::found_in(rest) {
+            let of_front = front.as_ref().filter(|(of, _)| *of == id).map(|(_, name)| name.as_slice());
+            let known = rest.get(at.clone()).unwrap_or_default();
+            told.extend_from_slice(rest.get(..at.start).unwrap_or_default());
+            told.extend_from_slice(of_front.or_else(|| prepared.name_for(id)).unwrap_or(known));
+            rest = rest.get(at.end..).unwrap_or_default();
+        }
+        if rest.len() == body.len() {
+            return None;
+        }
+        told.extend_from_slice(rest);
+        Some(told)
+    }
+
+    /// The server has refused a message with the name of a shared statement: it does not have that, or what it needs has
+    /// changed. Then it is made anew the next time.
+    #[cold]
+    pub(crate) fn shared_is_refused(&mut self, request: Request, code: Option<SqlState>) {
+        let Some(prepared) = self.carried.followed.as_mut().map(|followed| &mut followed.prepared) else {
+            return;
+        };
+        let Some((id, _name)) = prepared.renamed.front() else { return };
+        let what = if request == Request::Parse { ContentRefused::Parse } else { ContentRefused::Use };
+        prepared.content_refused(id, what, code);
     }
 }

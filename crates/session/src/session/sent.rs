@@ -8,7 +8,7 @@ use crate::carried::followed::{Followed, QueuedRequest};
 use crate::carried::function_call;
 use crate::carried::long::LongPart;
 use crate::carried::prepared::texts::TextId;
-use crate::carried::prepared::{SentAs, StatementEffects, Wire};
+use crate::carried::prepared::{MessageExtent, SentAs, StatementEffects, Wire};
 use crate::carried::recent_calls::CalledBy;
 use crate::conversation::outstanding::Request;
 use crate::conversation::state::LongMessage;
@@ -69,7 +69,8 @@ impl Session {
                 prepared.and_then(|p| p.parse_sent(body, is_whole, sent, |_sql| StatementEffects::PLAIN));
             return (text, Class::PLAIN);
         }
-        let wire = self.wire_of(body, is_whole);
+        let extent = if is_whole { MessageExtent::Whole } else { MessageExtent::Part };
+        let wire = self.wire_of(body, extent);
         let Followed { prepared, unsettled, encoding, .. } = self.carried.follow();
         let text = prepared.parse_sent(body, is_whole, wire, |sql| {
             let types = || Parse::parse(body).map_or(&[][..], |parse| parse.parameter_types);

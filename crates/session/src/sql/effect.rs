@@ -49,10 +49,21 @@ impl Effect {
     /// Whether it neither changes what SQL means after it nor which statements there are.
     pub(crate) fn leaves_statements(&self) -> bool {
         match self {
+            Self::Change(_) | Self::SetConfig(_) | Self::RollbackTo(_) => false,
+            _other => self.keeps_statements(),
+        }
+    }
+
+    /// Whether there are the same statements after it.
+    pub(crate) fn keeps_statements(&self) -> bool {
+        match self {
             Self::None
             | Self::Local
+            | Self::Change(_)
+            | Self::SetConfig(_)
             | Self::Savepoint(_)
             | Self::Release(_)
+            | Self::RollbackTo(_)
             | Self::DeclareHold(_)
             | Self::CloseCursor(_)
             | Self::CloseAllCursors
@@ -63,13 +74,10 @@ impl Effect {
             | Self::MayUnlock
             | Self::Pin(_) => true,
             Self::Unread
-            | Self::Change(_)
-            | Self::SetConfig(_)
             | Self::DiscardAll
             | Self::Deallocate(_)
             | Self::DeallocateAll
             | Self::Prepare { .. }
-            | Self::RollbackTo(_)
             | Self::Execute(_)
             | Self::Explained(_) => false,
         }

@@ -48,6 +48,7 @@ impl Class {
     const ENDS: u8 = 4;
     const OWN: u8 = 8;
     const NOTED: u8 = 16;
+    const SHARED: u8 = 32;
 
     /// Reads only, and does not change the session.
     pub(crate) const PLAIN: Self = Self(0);
@@ -75,6 +76,17 @@ impl Class {
     #[inline]
     pub(crate) fn is_noted(self) -> bool {
         self.0 & Self::NOTED != 0
+    }
+
+    /// Whether it went to the server with the name of a shared statement.
+    #[inline]
+    pub(crate) fn is_shared(self) -> bool {
+        self.0 & Self::SHARED != 0
+    }
+
+    /// With such a name.
+    pub(crate) fn shared(self) -> Self {
+        Self(self.0 | Self::SHARED)
     }
 
     /// Whether its effects are queued.

@@ -1,6 +1,6 @@
 //! Prepared statements that SQL names: `EXECUTE`, `DEALLOCATE`, `PREPARE`, and the view that lists them.
 
-use super::lexer::{Lexer, Token};
+use super::lexer::{Lexer, Token, is_in_word};
 use super::reader::{Reader, is_word, unquote};
 use crate::names::{Name, identifier};
 
@@ -18,16 +18,24 @@ pub(crate) struct References {
 /// A common part of the names of the view and of its function.
 const LISTS: &[u8] = b"pg_prepared_statement";
 
-/// Whether SQL may name a statement: every text that does has one of these parts of keywords.
+/// Whether SQL may name a statement, or list them: every text that does has one of these words.
 pub(crate) fn may_refer(sql: &[u8]) -> bool {
+    // A dollar may be the end of a quote.
+    let is_free = |byte: Option<&u8>| byte.is_none_or(|byte| !is_in_word(*byte) || *byte == b'$');
+    let is_at = |at: usize, word: &[u8]| {
+        sql.get(at..at + word.len()).is_some_and(|window| window.eq_ignore_ascii_case(word))
+    };
     sql.iter().enumerate().any(|(at, byte)| {
-        let part: &[u8] = match byte {
+        let word: &[u8] = match byte {
             b'e' | b'E' => b"execute",
             b'd' | b'D' => b"deallocate",
+            b'p' | b'P' if is_at(at, LISTS) => return true,
             b'p' | b'P' => b"prepare",
             _other => return false,
         };
-        sql.get(at..at + part.len()).is_some_and(|window| window.eq_ignore_ascii_case(part))
+        is_at(at, word)
+            && is_free(sql.get(at + word.len()))
+            && is_free(at.checked_sub(1).and_then(|before| sql.get(before)))
     })
 }
 
@@ -36,8 +44,15 @@ const MOMENTS: [&[u8]; 4] = [b"now", b"today", b"tomorrow", b"yesterday"];
 
 /// Whether a statement may have a constant whose value is the moment at which it is prepared: nobody else's is the same.
 pub(crate) fn has_moment(sql: &[u8]) -> bool {
+    let is_letter = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphabetic);
     let names_one = |text: &[u8]| {
-        let is_in = |word: &[u8]| text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word));
+        let is_in = |word: &[u8]| {
+            text.windows(word.len()).enumerate().any(|(at, window)| {
+                window.eq_ignore_ascii_case(word)
+                    && !is_letter(text.get(at + word.len()))
+                    && !is_letter(at.checked_sub(1).and_then(|before| text.get(before)))
+            })
+        };
         MOMENTS.into_iter().any(is_in)
     };
     let mut lexer = Lexer::new(sql);
@@ -194,8 +209,23 @@ mod tests {
         {
             assert!(has_moment(sql.as_bytes()), "{sql}");
         }
-        for sql in ["select now() > 'x'", "select today from t", "select E'x', 1"] {
+        for sql in ["select now() > 'x'", "select today from t", "select E'x', 1", "select 'known'"] {
             assert!(!has_moment(sql.as_bytes()), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_statement_is_named_behind_a_whole_word() {
+        for sql in ["EXECUTE s", "explain(verbose)execute s", "(select 1);deallocate all", "do $$execute s$$"]
+        {
+            assert!(may_refer(sql.as_bytes()), "{sql}");
+        }
+        for sql in ["select pg_prepared_statement()", "table PG_PREPARED_STATEMENTS"] {
+            assert!(may_refer(sql.as_bytes()), "{sql}");
+        }
+        for sql in ["select executed_at from t", "select t.is_prepared", "select prepare2, re_execute from t"]
+        {
+            assert!(!may_refer(sql.as_bytes()), "{sql}");
         }
     }
 

@@ -43,6 +43,10 @@ pub(crate) struct Followed {
     pub(crate) prepared: Prepared,
     /// A setting that decides how SQL is read was changed in this transaction.
     has_other_reading: bool,
+    /// A hash of the settings that this transaction has changed; `None` where it has undone some of that.
+    set_here: Option<u64>,
+    /// Settings have changed since statements got names made from their content.
+    has_new_settings: bool,
     /// `None` where there are none.
     gucs: Option<Arc<Gucs>>,
     staged: Vec<Staged>,
@@ -71,6 +75,8 @@ impl Followed {
         Self {
             prepared,
             has_other_reading: false,
+            set_here: Some(0),
+            has_new_settings: false,
             gucs: None,
             staged: Vec::new(),
             queue: VecDeque::new(),
@@ -138,12 +144,14 @@ impl Followed {
     /// Changes the settings. Those that are too large are forgotten.
     pub(super) fn change_settings(&mut self, change: impl FnOnce(&mut Gucs) -> Result<(), SettingsTooLarge>) {
         let gucs = Arc::make_mut(self.gucs.get_or_insert_default());
+        let before = gucs.fingerprint();
         let changed = change(gucs);
         if changed.is_err() {
             // Custom settings among them exist on the server, whatever becomes of the reason.
             self.hidden.get_or_insert(PinReason::SettingsTooLarge);
             gucs.clear();
         }
+        self.has_new_settings |= gucs.fingerprint() != before;
         if gucs.is_empty() {
             self.gucs = None;
         }
@@ -205,7 +213,10 @@ impl Followed {
             self.pin(unknown_tag(tag));
         }
         match (effect, tag) {
-            (Effect::RollbackTo(name), b"ROLLBACK") => self.rollback_to(&name),
+            (Effect::RollbackTo(name), b"ROLLBACK") => {
+                self.set_here = None;
+                self.rollback_to(&name);
+            }
             (_, b"COMMIT") => self.commit(),
             (_, b"ROLLBACK") => self.rollback(),
             (effect, _) => self.apply(effect, era, told),
@@ -320,6 +331,7 @@ impl Followed {
             return self.pin(PinReason::UnknownSetting);
         };
         self.prepared.setting_changed(&change);
+        self.set_here = sharing::set_also(self.set_here, &change);
         match &change {
             Change::Set { .. } | Change::Reset { .. } | Change::ResetAll => {
                 if self.changes_reading(&change) {
@@ -397,6 +409,7 @@ impl Followed {
         self.count_transaction();
         self.has_failed = false;
         self.has_other_reading = false;
+        self.set_here = Some(0);
         self.unsettled.transaction_ended();
     }
 

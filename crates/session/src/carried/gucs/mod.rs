@@ -111,13 +111,10 @@ pub(crate) fn read_alike(one: Option<&Arc<Gucs>>, other: Option<&Arc<Gucs>>) -> 
     }
 }
 
-/// A hash of those of them that change what a statement means: who the session is, and for one with `constants` how these are
-/// read. Zero where there are none.
-pub(crate) fn meaning_of_statements(settings: Option<&Arc<Gucs>>, constants: Constants) -> u64 {
-    let decides = |setting: &&Setting| {
-        is_identity(&setting.key) || (constants == Constants::Read && decides_reading(&setting.key))
-    };
-    let mut decide = listed(settings).iter().filter(decides).peekable();
+/// A hash of those of them that may change what a statement means, or how it is planned: constants are folded by the settings
+/// of output, too. Zero where there are none.
+pub(crate) fn meaning_of_statements(settings: Option<&Arc<Gucs>>) -> u64 {
+    let mut decide = listed(settings).iter().filter(|it| !leaves_meaning(&it.key)).peekable();
     if decide.peek().is_none() {
         return 0;
     }
@@ -126,11 +123,14 @@ pub(crate) fn meaning_of_statements(settings: Option<&Arc<Gucs>>, constants: Con
     hasher.finish()
 }
 
-/// Whether a statement has constants that are read as settings say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Constants {
-    Read,
-    None,
+/// Whether a setting has nothing to do with how statements are read and planned. The `search_path` is told apart by itself.
+pub(crate) fn leaves_meaning(key: &str) -> bool {
+    match key {
+        "application_name" | "client_min_messages" | "search_path" => true,
+        "statement_timeout" | "lock_timeout" | "transaction_timeout" => true,
+        "idle_in_transaction_session_timeout" | "idle_session_timeout" => true,
+        _other => false,
+    }
 }
 
 /// Whether a key says who the session is: the setting depends on those before it, and others on it.

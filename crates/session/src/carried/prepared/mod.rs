@@ -7,7 +7,9 @@
 //! - [`read_again`]: their effects, after functions that they call have changed.
 //! - `sets`: all of them, and those that the present server has, as values.
 //! - `saved`: one statement as it is kept; `statement_effects`: the effects of running it.
-//! - `analysed`: under which `search_path`; `naming`: under which names they stand on servers.
+//! - `analysed`: under which `search_path`.
+//! - `naming`: under which names they stand on servers, and what messages become for that; `standing`: how they get these;
+//!   `renamed`: messages in flight with such names.
 //! - [`notes`]: what their client knows of their parameters and columns.
 
 mod analysed;
@@ -17,8 +19,10 @@ mod notes;
 mod portals;
 mod presence;
 mod read_again;
+mod renamed;
 mod saved;
 mod sets;
+mod standing;
 mod statement_effects;
 mod step;
 pub(crate) mod texts;
@@ -29,15 +33,16 @@ use std::sync::Arc;
 
 use trunkline_codec::frontend::{Close, Parse, Query, Target};
 
-use self::naming::UsedLately;
-pub(crate) use self::naming::{Naming, SentAs, Sharing};
+pub(crate) use self::naming::{AheadOfMessage, MessageExtent, Naming, SentAs, Sharing, StatementsAhead};
 use self::notes::Notes;
 use self::portals::Portal;
 use self::presence::Presence;
+use self::renamed::RenamedInFlight;
 pub(crate) use self::saved::Wire;
 use self::saved::{SavedStatement, StatementOrigin};
 use self::sets::Sets;
 pub(crate) use self::sets::{UnnamedKept, UnnamedThere};
+pub(crate) use self::standing::ContentRefused;
 pub(crate) use self::statement_effects::{LastingEffects, StatementEffects};
 pub(crate) use self::step::Step;
 use self::texts::{TextId, TextUse, Texts};
@@ -99,7 +104,7 @@ pub(crate) struct Prepared {
     sets: Sets,
     /// What the present connection has under names made from content, of whichever session.
     pub(crate) contents: Contents,
-    used_lately: UsedLately,
+    pub(crate) renamed: RenamedInFlight,
 }
 
 impl Prepared {
@@ -134,7 +139,7 @@ impl Prepared {
             has_made_constants: false,
             sets: Sets::default(),
             contents: Contents::default(),
-            used_lately: UsedLately::default(),
+            renamed: RenamedInFlight::default(),
         }
     }
 

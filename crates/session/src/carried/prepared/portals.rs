@@ -155,6 +155,5 @@ impl Prepared {
             self.texts.release(unnamed.text);
         }
         self.notes.portals_ended();
-        self.used_lately.clear();
     }
 }

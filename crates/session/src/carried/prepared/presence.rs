@@ -2,6 +2,8 @@
 
 use trunkline_codec::frontend::{Bind, Describe, FrontendTag, Target};
 
+use super::naming::MessageExtent;
+use super::renamed::RenamedInFlight;
 use super::unnamed::ColumnsAsked;
 use super::{Pending, Prepared, SavedStatement, StatementOrigin, Step, Wire};
 use crate::carried::content::Contents;
@@ -49,6 +51,7 @@ impl Prepared {
         self.notes.server_taken();
         self.sets.moved();
         self.contents = Contents::default();
+        self.renamed = RenamedInFlight::default();
         for saved in self.named.values_mut() {
             // What its client knows of it cannot be compared with what others share.
             if saved.is_unsure() {
@@ -176,12 +179,15 @@ impl Prepared {
     /// since the server was taken, those with constants, which may be read differently after it; or those new to the
     /// client, which it may make impossible to prepare. They are prepared before a transaction begins, since preparing
     /// takes a snapshot, after which SET TRANSACTION fails.
-    pub(crate) fn must_make(&self, tag: FrontendTag, body: &[u8]) -> Option<StatementSelection> {
+    pub(crate) fn must_make(
+        &self,
+        (tag, body, extent): (FrontendTag, &[u8], MessageExtent),
+    ) -> Option<StatementSelection> {
         if self.is_listed || !may_have_effects(tag) {
             return None;
         }
         let sql = self.sql_of(tag, body);
-        if sql.is_some_and(may_need_all) {
+        if extent == MessageExtent::Part || sql.is_some_and(may_need_all) {
             return Some(StatementSelection::All);
         }
         let is_bound_new = self.is_bound_new(tag, body);
@@ -198,9 +204,12 @@ impl Prepared {
     }
 
     /// The same for a message in a transaction: all, or those that could not be prepared before it.
-    pub(crate) fn must_make_within(&self, tag: FrontendTag, body: &[u8]) -> Option<StatementSelection> {
+    pub(crate) fn must_make_within(
+        &self,
+        (tag, body, extent): (FrontendTag, &[u8], MessageExtent),
+    ) -> Option<StatementSelection> {
         let sql = if self.is_listed { None } else { self.sql_of(tag, body) }?;
-        if may_need_all(sql) {
+        if extent == MessageExtent::Part || may_need_all(sql) {
             return Some(StatementSelection::All);
         }
         may_change_reading(sql).then_some(StatementSelection::WithConstants { and_new: true })
@@ -320,11 +329,6 @@ impl Prepared {
             }
         }
         presence
-    }
-
-    /// Whether the server will refuse a Parse of this name.
-    pub(crate) fn is_taken(&self, name: &[u8]) -> bool {
-        self.presence(name).is_some()
     }
 
     pub(super) fn put(&mut self, name: &[u8], presence: Presence) {

@@ -23,10 +23,13 @@ pub(crate) enum Step {
     Bind { body: Box<[u8]>, portal: Name },
     /// An error in the client's series: the statement differs from what the client knows.
     Fail,
-    /// A statement is prepared under the name of its content, and its description is compared with what the client knows.
+    /// A statement is prepared under the name of its content, where none is left, and its description is compared with what
+    /// the client knows. The name is that of this SQL and these types.
     MakeContent { name: Name, id: ContentId, sql: Box<[u8]>, types: Box<[u8]> },
     /// The description of a statement is kept, which stands under the name of its content.
     LearnContent { name: Name, id: ContentId },
     /// The statement of a content is dropped.
     CloseContent(ContentId),
+    /// Nothing is done: once it is answered, so is all that was sent before it.
+    Await,
 }

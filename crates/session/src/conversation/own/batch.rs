@@ -6,6 +6,7 @@ use trunkline_codec::frontend::{FrontendTag, Target};
 use trunkline_codec::write;
 
 use super::OwnRequest;
+use crate::carried::content::ContentId;
 use crate::carried::prepared::Step;
 use crate::conversation::outstanding::Request;
 use crate::names::OWN_STATEMENT;
@@ -45,12 +46,16 @@ impl Batch {
             Step::Check(name) => self.describe(&name, OwnRequest::Check(name.clone())),
             Step::Learn(name) => self.describe(&name, OwnRequest::Learn(name.clone())),
             Step::MakeContent { name, id, sql, types } => {
+                self.close(Target::Statement, &id.name(), OwnRequest::ContentClosed(id));
                 self.parse(&id.name(), &sql, &types, OwnRequest::ContentMade(id));
                 self.describe(&id.name(), OwnRequest::Check(name));
             }
             Step::LearnContent { name, id } => self.describe(&id.name(), OwnRequest::Learn(name)),
             Step::CloseContent(id) => {
                 self.close(Target::Statement, &id.name(), OwnRequest::ContentClosed(id));
+            }
+            Step::Await => {
+                self.close(Target::Statement, ContentId::never_made(), OwnRequest::Plain);
             }
             Step::Fail => {
                 let written = write::execute(&mut self.out, FAILS, 0);

@@ -1,5 +1,6 @@
 //! The proxy's own requests that the server refuses, or that are lost with it.
 
+use crate::carried::prepared::ContentRefused;
 use crate::conversation::farewell::conflict;
 use crate::conversation::outstanding::{Entry, Outstanding, Request};
 use crate::conversation::own::batch::{changed, error_again, takes};
@@ -55,6 +56,9 @@ impl Session {
         out: &mut impl Sink,
     ) -> Option<Bytes> {
         self.own_statement_left();
+        self.own_content_refused(body);
+        let told = if is_whole { self.in_clients_words(body) } else { None };
+        let body = told.as_deref().unwrap_or(body);
         let own = self.conversation.own.as_mut()?;
         let (purpose, guard) = (own.purpose, own.guard);
         if guard == Guard::Savepoint {
@@ -95,6 +99,24 @@ impl Session {
         self.conversation.progress = AnswerProgress::Untouched;
         let described = self.conversation.own.take().and_then(|own| own.described);
         Some(self.behind_parameters(described, error))
+    }
+
+    /// One of the proxy's own requests is refused: of a shared statement, its content may be unusable.
+    fn own_content_refused(&mut self, error: &[u8]) {
+        let item = self.conversation.own.as_ref().and_then(|own| own.items.front());
+        let Some(prepared) = self.carried.followed.as_mut().map(|followed| &mut followed.prepared) else {
+            return;
+        };
+        let refused = match item {
+            Some(OwnRequest::ContentMade(id)) => Some((*id, ContentRefused::Parse)),
+            Some(OwnRequest::Check(name) | OwnRequest::Learn(name)) => {
+                prepared.wire_content(name).map(|id| (id, ContentRefused::Use))
+            }
+            _other => None,
+        };
+        if let Some((id, what)) = refused {
+            prepared.content_refused(id, what, ErrorFields::new(error).sqlstate());
+        }
     }
 
     /// The error of a Describe: PostgreSQL sends the parameters before it finds that it cannot describe the columns.

@@ -11,7 +11,7 @@ use trunkline_codec::frontend::{Bind, FrontendTag, Target};
 use trunkline_codec::scan::Piece;
 use trunkline_codec::write;
 
-use crate::carried::prepared::{ColumnsAsked, Prepared, Step};
+use crate::carried::prepared::{ColumnsAsked, MessageExtent, Step};
 use crate::carried::shape::Shape;
 use crate::conversation::outstanding::Entry;
 use crate::conversation::own::batch::{Batch, RELEASE, SAVEPOINT};
@@ -175,10 +175,6 @@ impl Session {
     fn must_wait_for_answers(&self, tag: FrontendTag, body: &[u8]) -> bool {
         let conversation = &self.conversation;
         let prepared = self.carried.followed.as_ref().map(|followed| &followed.prepared);
-        let needs_all = |prepared: &Prepared| {
-            prepared.needs_all_answers(body)
-                || (self.names != StatementNames::OfClient && prepared.may_name_one_in_flight(body))
-        };
         tag == FrontendTag::Query
             && self.mode == Mode::Tracked
             && !conversation.outstanding.is_empty()
@@ -186,18 +182,18 @@ impl Session {
             && conversation.copy == CopyState::None
             && conversation.pipeline != Pipeline::Skipping
             && !conversation.is_series_open()
-            && prepared.is_some_and(needs_all)
+            && prepared.is_some_and(|prepared| prepared.needs_all_answers(body))
     }
 
     /// What comes before this message of the client, which is passed in again then. `behind` is what has arrived after it.
     #[cold]
     pub(crate) fn comes_first(
         &mut self,
-        tag: FrontendTag,
-        body: &[u8],
+        message: (FrontendTag, &[u8], MessageExtent),
         behind: &[u8],
         sent: u64,
     ) -> Option<ClientThen> {
+        let (tag, body, _) = message;
         if self.must_wait_for_answers(tag, body) {
             self.client.flow = Flow::Waiting;
             return Some(ClientThen::Pause);
@@ -206,7 +202,7 @@ impl Session {
             return Some(first);
         }
         let Ok(asked) = self.asks_for_columns(tag, body, behind) else { return Some(ClientThen::ReadOn) };
-        self.before(tag, body, asked, sent).map(ClientThen::Ask)
+        self.before(message, asked, sent).map(ClientThen::Ask)
     }
 
     /// Whether a Describe of its portal comes right behind a Bind, where that matters. Neither a Bind has an answer nor a
@@ -241,22 +237,35 @@ impl Session {
     }
 
     /// What is sent to the server before this message of the client, which is passed in again once that is answered.
-    fn before(&mut self, tag: FrontendTag, body: &[u8], asked: ColumnsAsked, sent: u64) -> Option<Bytes> {
+    fn before(
+        &mut self,
+        (tag, body, extent): (FrontendTag, &[u8], MessageExtent),
+        asked: ColumnsAsked,
+        sent: u64,
+    ) -> Option<Bytes> {
         if self.mode != Mode::Tracked
             || self.conversation.copy != CopyState::None
             || self.conversation.pipeline == Pipeline::Skipping
         {
             return None;
         }
+        let mut seen = MessageExtent::Whole;
         if self.names != StatementNames::OfClient {
             let sharing = self.sharing();
-            let steps = self.carried.follow().prepared.steps_of_names(tag, body, sharing);
+            let steps = self.carried.follow().steps_of_names((tag, body, extent), sharing);
             if !steps.is_empty() {
                 return Some(self.send_steps(steps, tag, body, sent));
             }
+            if matches!(tag, FrontendTag::Query | FrontendTag::Parse) {
+                seen = extent;
+            }
         }
-        let is_idle = self.is_quiet();
-        let is_in_transaction = self.is_quiet_in(TransactionStatus::InTransaction);
+        let is_quiet_in = |status| match seen {
+            MessageExtent::Whole => self.is_quiet_in(status),
+            MessageExtent::Part => self.is_quiet_before(status),
+        };
+        let is_idle = is_quiet_in(TransactionStatus::Idle);
+        let is_in_transaction = is_quiet_in(TransactionStatus::InTransaction);
         let prepared = &mut self.carried.followed.as_mut()?.prepared;
         let mut batch = Batch::default();
         let is_between_requests = is_idle || is_in_transaction;
@@ -266,8 +275,8 @@ impl Session {
             Vec::new()
         };
         let which = match (is_idle, is_in_transaction) {
-            (true, _) => prepared.must_make(tag, body),
-            (false, true) => prepared.must_make_within(tag, body),
+            (true, _) => prepared.must_make((tag, body, seen)),
+            (false, true) => prepared.must_make_within((tag, body, seen)),
             (false, false) => None,
         };
         let mut others = which.map(|which| prepared.steps_to_make(which)).unwrap_or_default();
@@ -297,7 +306,7 @@ impl Session {
     }
 
     /// Sends what a message of the client needs before it: a refusal is the answer to the message.
-    fn send_steps(&mut self, steps: Vec<Step>, tag: FrontendTag, body: &[u8], sent: u64) -> Bytes {
+    pub(crate) fn send_steps(&mut self, steps: Vec<Step>, tag: FrontendTag, body: &[u8], sent: u64) -> Bytes {
         let mut batch = Batch::default();
         steps.into_iter().for_each(|step| batch.step(step));
         let is_alone = tag == FrontendTag::Query && !self.conversation.is_series_open();

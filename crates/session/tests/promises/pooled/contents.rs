@@ -1,6 +1,7 @@
 //! Prepared statements under names made from their content, which sessions share.
 
 mod cut;
+mod faults;
 
 use std::cell::RefCell;
 
@@ -144,8 +145,8 @@ fn a_connection_without_the_statement_gets_it_first() {
     one.makes("s", "select 1", &["a"]).checks_in();
     takes_turn(&mut one, &ConnectionState::default());
     let series = [bind("s"), execute(), sync()];
-    one.needs_first(&series, &["P@0:select 1", "DS@0", "H"]);
-    one.swallows(&[m('1'), takes(&[]), returns(&["a"])]);
+    one.needs_first(&series, &["CS@0", "P@0:select 1", "DS@0", "H"]);
+    one.swallows(&[m('3'), m('1'), takes(&[]), returns(&["a"])]);
     one.sends(&series, &["B:@0", "E", "S"]).server(&[m('2'), complete("SELECT 1"), ready('I')]);
     let left = one.checks_in();
     let mut other = sharing();
@@ -190,8 +191,8 @@ fn a_statement_whose_columns_have_changed_is_made_anew_for_others() {
     let left = other.checks_in();
     assert_eq!(one.checks_out(&left).len(), 1, "it is closed");
     let series = [bind("s"), execute(), sync()];
-    one.needs_first(&series, &["P@0:select * from t", "DS@0", "H"]);
-    one.swallows(&[m('1'), takes(&[]), returns(&["a"])]);
+    one.needs_first(&series, &["CS@0", "P@0:select * from t", "DS@0", "H"]);
+    one.swallows(&[m('3'), m('1'), takes(&[]), returns(&["a"])]);
     one.sends(&series, &["B:@0", "E", "S"]);
 }
 
@@ -205,7 +206,7 @@ fn what_changes_the_meaning_of_a_statement_is_a_part_of_its_content() {
     let mut third = sharing();
     takes_turn(&mut third, &left);
     third.ran_with("set timezone = 'CET'", "SET", &[status("TimeZone", "CET")]);
-    third.makes("s", "select 'x' from t", &["a"]).finds("t", "select a from t");
+    third.makes("s", "select 'x' from t", &["a"]).makes("t", "select a from t", &["a"]);
     let mut fourth = sharing();
     takes_turn(&mut fourth, &left);
     fourth.client(&[parse_of("s", "select a from t", &[23]), sync()]);
@@ -226,8 +227,8 @@ fn the_statements_used_longest_ago_are_closed_for_the_next_session() {
     let closed: Vec<_> = one.checks_out(&left);
     assert_eq!(closed.len(), 2, "one below the limit of eight");
     one.runs("s0").runs("s8");
-    one.needs_first(&[bind("s1"), sync()], &["P@1:select 1", "DS@1", "H"]);
-    one.swallows(&[m('1'), takes(&[]), returns(&["a"])]);
+    one.needs_first(&[bind("s1"), sync()], &["CS@1", "P@1:select 1", "DS@1", "H"]);
+    one.swallows(&[m('3'), m('1'), takes(&[]), returns(&["a"])]);
     one.client(&[bind("s1"), sync()]).server(&[m('2'), ready('I')]);
     let left = one.checks_in();
     takes_turn(&mut one, &left);
@@ -246,23 +247,31 @@ fn beyond_twice_the_limit_a_statement_has_its_own_name() {
 }
 
 #[test]
-fn a_name_that_is_taken_is_refused_with_the_clients_name() {
+fn a_name_that_is_taken_is_refused_by_the_server() {
     let mut one = sharing();
     one.makes("s", "select 1", &["a"]);
-    let text = |name: &str| named_error("42P05", &format!("prepared statement \"{name}\" already exists"));
-    one.sends(&[parse("s", "select 2"), sync()], &["P@0:select 2", "S"]);
-    let name = NAMES.with_borrow(|names| names[0].clone());
-    one.gets(&[text(&name), ready('I')], &[text("s"), ready('I')]);
-    one.runs("s");
-    // The same before the first is answered.
+    let refused = named_error("42P05", "prepared statement \"s\" already exists");
+    let again = [parse("s", "select 2"), sync()];
+    one.needs_first(&again, &["Ps", "H"]).swallows(&[m('1')]);
+    one.sends(&again, &["Ps:select 2", "S"]).gets(&[refused.clone(), ready('I')], &[refused, ready('I')]);
+    // It stands for what it stood for.
+    one.needs_first(&[bind("s"), sync()], &["CSs", "Ps:select 1", "DSs", "H"]);
+    one.swallows(&[m('3'), m('1'), takes(&[]), returns(&["a"])]);
+    one.sends(&[bind("s"), sync()], &["B:s", "S"]).server(&[m('2'), ready('I')]);
+}
+
+#[test]
+fn a_name_that_is_taken_twice_in_a_series_is_refused_by_the_server() {
+    let mut one = sharing();
     let twice = [parse("t", "select 3"), parse("t", "select 4"), sync()];
-    one.sends(&twice, &["P@1:select 3", "P@1:select 4", "S"]);
-    one.server(&[m('1'), text(&name), ready('I')]);
-    one.client(&[describe("t"), sync()]).server(&[takes(&[]), returns(&["a"]), ready('I')]);
-    // And where the connection has none of it.
-    one.checks_in();
-    takes_turn(&mut one, &ConnectionState::default());
-    one.needs_first(&[parse("s", "select 2"), sync()], &["P@0:select 1", "DS@0", "H"]);
+    let step = one.client_step(&twice.concat());
+    assert_eq!((shown(&one.got), step.forward), (vec!["P@0:select 3".to_owned()], twice[0].len()));
+    let ClientThen::Ask(asked) = step.then else { panic!("{:?}", step.then) };
+    assert_eq!(shown(&asked), ["CS@1", "H"], "it waits");
+    one.server(&[m('1')]).swallows(&[m('3')]);
+    let rest = &twice[1..];
+    one.needs_first(rest, &["Pt", "H"]).swallows(&[m('1')]);
+    one.sends(rest, &["Pt:select 4", "S"]).server(&[error(), ready('I')]);
 }
 
 #[test]
@@ -325,7 +334,7 @@ fn all_that_is_deallocated_is_gone_for_all() {
         other.client(&[describe("s"), sync()]).server(&[takes(&[]), returns(&["a"]), ready('I')]);
         let left = other.checks_in();
         assert_eq!(one.checks_out(&left), ["close s"]);
-        one.needs_first(&[bind("s"), sync()], &["P@0:select 1", "DS@0", "H"]);
+        one.needs_first(&[bind("s"), sync()], &["CS@0", "P@0:select 1", "DS@0", "H"]);
     }
 }
 
@@ -377,7 +386,7 @@ fn a_statement_with_its_own_name_is_shared_once_the_reason_is_gone() {
     let left = one.checks_in();
     one.session.connection_left();
     assert_eq!(one.checks_out(&left), ["close s"]);
-    one.needs_first(&[bind("s"), sync()], &["P@0:select 1", "DS@0", "H"]);
+    one.needs_first(&[bind("s"), sync()], &["CS@0", "P@0:select 1", "DS@0", "H"]);
 }
 
 #[test]
