@@ -36,7 +36,6 @@ impl Session {
             BackendTag::CommandComplete => self.command_complete(body, length, now, out),
             BackendTag::BindComplete => self.settle(Request::Bind),
             BackendTag::ParseComplete => self.settle(Request::Parse),
-            BackendTag::CloseComplete if self.answers_parse() => self.settle(Request::Parse),
             BackendTag::CloseComplete => self.settle(Request::Close),
             BackendTag::RowDescription | BackendTag::NoData => self.described(tag, body, length, now),
             BackendTag::ParameterDescription => self.parameters_described(body),

@@ -15,7 +15,7 @@ use crate::names::{bind_of, parse_of};
 use crate::pin::{NotRepeatable, PinReason};
 use crate::recovery::attempt::{Attempt, Flush, Unit};
 use crate::session::Session;
-use crate::settings::{Mobility, ServerRole, StatementNames};
+use crate::settings::{Mobility, ServerRole};
 use crate::sql::Class;
 use crate::sql::fingerprint::Fingerprint;
 
@@ -178,8 +178,6 @@ impl Session {
                 Ok(Some(Piece::Start { .. } | Piece::More { .. })) | Err(_) => break AnswerDecision::Forward,
             };
             match tag {
-                // It may stand for a ParseComplete.
-                BackendTag::CloseComplete if self.names != StatementNames::OfClient => {}
                 BackendTag::ParseComplete
                 | BackendTag::BindComplete
                 | BackendTag::RowDescription

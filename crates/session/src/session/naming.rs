@@ -10,9 +10,9 @@ use super::Session;
 use crate::carried::content::{ContentId, ContentThere, Contents};
 use crate::carried::followed::Followed;
 use crate::carried::prepared::{
-    AheadOfMessage, ContentRefused, MessageExtent, Naming, SentAs, Sharing, Step, Wire,
+    AheadOfMessage, ContentRefused, MessageExtent, Naming, Sharing, Step, Wire,
 };
-use crate::conversation::outstanding::{Request, RequestKind};
+use crate::conversation::outstanding::Request;
 use crate::conversation::state::{CopyState, Flow, Mode, ObjectsMade, Pipeline};
 use crate::names::may_break;
 use crate::rewritten::Rewritten;
@@ -110,36 +110,28 @@ impl Session {
         }
     }
 
-    /// Under which name the statement of a Parse goes to the server, and whether anything has to. A name made from content
-    /// is that of this very Parse.
-    pub(crate) fn wire_of(&mut self, body: &[u8], extent: MessageExtent) -> (Wire, SentAs) {
-        let as_it_is = (Wire::OfClient, SentAs::Parse);
-        let StatementNames::OfContent { statements_max } = self.names else { return as_it_is };
-        let Ok(parse) = Parse::parse(body) else { return as_it_is };
+    /// Under which name the statement of a Parse goes to the server. One made from content is that of this very Parse. What
+    /// the connection has already is prepared again, under the client's name: the tables may have changed since, and the
+    /// client is to get the statement as it would be made now.
+    pub(crate) fn wire_of(&mut self, body: &[u8], extent: MessageExtent) -> Wire {
+        let StatementNames::OfContent { statements_max } = self.names else { return Wire::OfClient };
+        let Ok(parse) = Parse::parse(body) else { return Wire::OfClient };
         if parse.name.is_empty() || extent == MessageExtent::Part || may_break(parse.name) {
-            return as_it_is;
+            return Wire::OfClient;
         }
-        let (sharing, may_answer) = (self.sharing(), self.may_answer_parse());
-        let Some(followed) = self.carried.followed.as_deref() else { return as_it_is };
+        let sharing = self.sharing();
+        let Some(followed) = self.carried.followed.as_deref() else { return Wire::OfClient };
         let prepared = &followed.prepared;
         let is_free = prepared.is_free(crate::names::compared(parse.name), self.ahead(followed));
         if sharing == Sharing::NotNow || !is_free || !prepared.has_room(body.len()) {
-            return as_it_is;
+            return Wire::OfClient;
         }
-        let Some(id) = followed.content_of(&parse) else { return as_it_is };
+        let Some(id) = followed.content_of(&parse) else { return Wire::OfClient };
+        let has_room = prepared.contents.len() < 2 * statements_max as usize;
         match prepared.contents.get(id) {
-            ContentThere::Missing if prepared.is_in_flight(id) => as_it_is,
-            ContentThere::Missing if prepared.contents.len() >= 2 * statements_max as usize => as_it_is,
-            ContentThere::Missing => (Wire::OfContent(id), SentAs::Parse),
-            ContentThere::Usable(_) if may_answer => (Wire::OfContent(id), SentAs::Close),
-            ContentThere::Usable(_) | ContentThere::Stale => as_it_is,
+            ContentThere::Missing if has_room && !prepared.is_in_flight(id) => Wire::OfContent(id),
+            ContentThere::Missing | ContentThere::Usable(_) | ContentThere::Stale => Wire::OfClient,
         }
-    }
-
-    /// Whether a Parse may be answered without the server's reading it: where it has not failed, everything in flight is of
-    /// the same series, so that what fails it takes the answer along.
-    fn may_answer_parse(&self) -> bool {
-        self.conversation.outstanding.iter().all(|e| e.request.kind() == RequestKind::Extended)
     }
 
     /// Whether a statement may be made for other sessions, too: nothing that runs is in flight, and the transaction at hand
@@ -190,9 +182,8 @@ impl Session {
             (Naming::Shared, FrontendTag::Close) => return message.close_nothing(out),
             (Naming::Parse, FrontendTag::Parse) => {
                 let newest = self.carried.followed.as_ref().and_then(|followed| followed.prepared.newest());
-                let Some((Wire::OfContent(id), sent_as)) = newest else { return };
-                let (SentAs::Parse, Some(parse)) = (sent_as, Parse::parse_prefix(body)) else {
-                    return message.close_nothing(out);
+                let (Some(Wire::OfContent(id)), Some(parse)) = (newest, Parse::parse_prefix(body)) else {
+                    return;
                 };
                 message.name_at(0, parse.name.len(), id, out);
                 (id, parse.name)
@@ -230,19 +221,6 @@ fn header(tag: FrontendTag, body: usize) -> [u8; HEADER] {
 }
 
 impl Session {
-    /// A CloseComplete has come. Whether the client waits for a ParseComplete in its place.
-    pub(crate) fn answers_parse(&self) -> bool {
-        self.conversation.front() == Some(Request::Parse)
-            && self.carried.followed.as_ref().is_some_and(|followed| followed.prepared.is_closed_instead())
-    }
-
-    /// Whether the client waits for a ParseComplete for which a Close has gone to the server: nothing else tells which
-    /// CloseComplete is to become that.
-    #[cold]
-    pub(crate) fn has_closed_instead(&self) -> bool {
-        self.carried.followed.as_ref().is_some_and(|followed| followed.prepared.has_closed_instead())
-    }
-
     /// What the client gets in the place of a message of this tag, body and whole length, which stands at `range` in the
     /// chunk: it knows its own names only.
     #[inline]
@@ -263,18 +241,12 @@ impl Session {
         (chunk, range): (&[u8], Range<usize>),
         out: &mut Rewritten,
     ) {
-        match tag {
-            BackendTag::CloseComplete if self.answers_parse() => {
-                let start = range.start;
-                out.replace(chunk, start..start + 1, &[&[BackendTag::ParseComplete.byte()]]);
-            }
-            BackendTag::ErrorResponse if range.len() as u64 == length => {
-                if let Some(body) = self.in_clients_words(body) {
-                    let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
-                    out.replace(chunk, range, &[&[tag.byte()], &length.to_be_bytes(), &body]);
-                }
-            }
-            _other => {}
+        if tag == BackendTag::ErrorResponse
+            && range.len() as u64 == length
+            && let Some(body) = self.in_clients_words(body)
+        {
+            let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
+            out.replace(chunk, range, &[&[tag.byte()], &length.to_be_bytes(), &body]);
         }
     }
 }

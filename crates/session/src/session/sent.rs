@@ -8,7 +8,7 @@ use crate::carried::followed::{Followed, QueuedRequest};
 use crate::carried::function_call;
 use crate::carried::long::LongPart;
 use crate::carried::prepared::texts::TextId;
-use crate::carried::prepared::{MessageExtent, SentAs, StatementEffects, Wire};
+use crate::carried::prepared::{MessageExtent, StatementEffects, Wire};
 use crate::carried::recent_calls::CalledBy;
 use crate::conversation::outstanding::Request;
 use crate::conversation::state::LongMessage;
@@ -64,9 +64,9 @@ impl Session {
         }
         if self.mobility == Mobility::Fixed {
             let prepared = self.carried.followed.as_mut().map(|followed| &mut followed.prepared);
-            let sent = (Wire::OfClient, SentAs::Parse);
+            let wire = Wire::OfClient;
             let text =
-                prepared.and_then(|p| p.parse_sent(body, is_whole, sent, |_sql| StatementEffects::PLAIN));
+                prepared.and_then(|p| p.parse_sent(body, is_whole, wire, |_sql| StatementEffects::PLAIN));
             return (text, Class::PLAIN);
         }
         let extent = if is_whole { MessageExtent::Whole } else { MessageExtent::Part };

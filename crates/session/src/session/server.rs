@@ -139,7 +139,7 @@ impl Session {
                 Mode::Tracked => {
                     if let Err(reason) = self.answered(tag, body, length, now, out) {
                         // After this the requests of the answers are unknown.
-                        if self.conversation.own.is_some() || self.has_closed_instead() {
+                        if self.conversation.own.is_some() {
                             return Err(unexpected(tag, length).into());
                         }
                         self.untrack(reason);

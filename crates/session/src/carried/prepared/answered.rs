@@ -3,7 +3,6 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use super::naming::SentAs;
 use super::presence::Presence;
 use super::saved::{SavedStatement, StatementOrigin, Wire};
 use super::texts::{TextId, TextUse};
@@ -21,7 +20,7 @@ impl Prepared {
     /// The oldest Parse or Close in flight.
     fn next_pending(&mut self) -> Option<Pending> {
         let pending = self.pending.pop_front()?;
-        if let Pending::Parse { name, saved, .. } = &pending {
+        if let Pending::Parse { name, saved } = &pending {
             self.pending_bytes -= self.kept_bytes(saved);
             if self.is_movable {
                 self.notes.parse_ended(name);
@@ -41,9 +40,9 @@ impl Prepared {
 
     /// The oldest Parse in flight succeeded.
     pub(crate) fn parse_answered(&mut self) {
-        let Some(Pending::Parse { name, mut saved, sent_as }) = self.next_pending() else { return };
+        let Some(Pending::Parse { name, mut saved }) = self.next_pending() else { return };
         saved.analysed = self.path.now();
-        if let (Wire::OfContent(id), SentAs::Parse) = (saved.wire, sent_as) {
+        if let Wire::OfContent(id) = saved.wire {
             self.contents.put(id, saved.shape.clone());
         }
         if !name.is_empty() {

@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use trunkline_codec::frontend::{Close, Parse, Query, Target};
 
-pub(crate) use self::naming::{AheadOfMessage, MessageExtent, Naming, SentAs, Sharing, StatementsAhead};
+pub(crate) use self::naming::{AheadOfMessage, MessageExtent, Naming, Sharing, StatementsAhead};
 use self::notes::Notes;
 use self::portals::Portal;
 use self::presence::Presence;
@@ -47,7 +47,7 @@ pub(crate) use self::statement_effects::{LastingEffects, StatementEffects};
 pub(crate) use self::step::Step;
 use self::texts::{TextId, TextUse, Texts};
 pub(crate) use self::unnamed::ColumnsAsked;
-use crate::carried::content::{ContentThere, Contents};
+use crate::carried::content::Contents;
 use crate::carried::search_path::SearchPath;
 use crate::carried::shape::Shape;
 use crate::limits::PREPARED_BYTES_MAX;
@@ -58,7 +58,7 @@ use crate::pins::Pins;
 /// A Parse or Close that the server has not answered.
 #[derive(Debug)]
 enum Pending {
-    Parse { name: Name, saved: SavedStatement, sent_as: SentAs },
+    Parse { name: Name, saved: SavedStatement },
     CloseStatement(Name),
     Nothing,
 }
@@ -190,12 +190,12 @@ impl Prepared {
     }
 
     /// A Parse was sent; an answer or [`Self::dropped`] follows for it. `is_whole` tells whether
-    /// `body` is all of it; what goes to the server in its place stands in the third argument. Returns its SQL for the log.
+    /// `body` is all of it, `wire` under which name it goes to the server. Returns its SQL for the log.
     pub(crate) fn parse_sent(
         &mut self,
         body: &[u8],
         is_whole: bool,
-        (wire, sent_as): (Wire, SentAs),
+        wire: Wire,
         effects: impl FnOnce(&[u8]) -> StatementEffects,
     ) -> Option<TextId> {
         let Some(parse) = Parse::parse_prefix(body) else {
@@ -214,16 +214,9 @@ impl Prepared {
         } else {
             None
         };
-        let there = match wire {
-            Wire::OfContent(id) if sent_as == SentAs::Close => self.contents.get(id),
-            Wire::OfContent(_) | Wire::OfClient => ContentThere::Missing,
-        };
-        let (text, origin, shape) = match (kept, there) {
-            (Some(_), ContentThere::Usable(shape)) if shape.is_known() => {
-                (kept, StatementOrigin::Parse, shape.clone())
-            }
-            (Some(_), _) => (kept, StatementOrigin::Parse, Shape::of(&parse, body)),
-            (None, _) => (self.keep_for_log(parse.sql), StatementOrigin::Unsaved, Shape::default()),
+        let (text, origin, shape) = match kept {
+            Some(_) => (kept, StatementOrigin::Parse, Shape::of(&parse, body)),
+            None => (self.keep_for_log(parse.sql), StatementOrigin::Unsaved, Shape::default()),
         };
         let name = Name::from(compared(parse.name));
         self.odd += usize::from(!effects.is_plain());
@@ -242,7 +235,7 @@ impl Prepared {
             shared: OnceCell::new(),
         };
         self.pending_bytes += self.kept_bytes(&saved);
-        self.pending.push_back(Pending::Parse { name, saved, sent_as });
+        self.pending.push_back(Pending::Parse { name, saved });
         self.shown(text)
     }
 
@@ -260,7 +253,7 @@ impl Prepared {
         let mut is_closed = false;
         for pending in self.pending.iter().rev() {
             match pending {
-                Pending::Parse { name: parsed, saved, .. } if **parsed == *name => {
+                Pending::Parse { name: parsed, saved } if **parsed == *name => {
                     return Some(Resolved { saved, is_closed });
                 }
                 Pending::CloseStatement(closed) if **closed == *name => is_closed = true,
@@ -301,7 +294,7 @@ impl Prepared {
     /// The effects that a named statement may have: of all Parses in flight with this name, and of the prepared one.
     pub(crate) fn called(&self, name: &[u8]) -> impl Iterator<Item = &StatementEffects> {
         let in_flight = self.pending.iter().filter_map(move |pending| match pending {
-            Pending::Parse { name: parsed, saved, .. } if **parsed == *name => Some(&saved.effects),
+            Pending::Parse { name: parsed, saved } if **parsed == *name => Some(&saved.effects),
             Pending::Parse { .. } | Pending::CloseStatement(_) | Pending::Nothing => None,
         });
         in_flight.chain(self.made(name))

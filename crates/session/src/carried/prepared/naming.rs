@@ -12,16 +12,6 @@ use crate::limits::{PREPARED_BYTES_MAX, PREPARED_MAX};
 use crate::names::{bind_of, close_of, describe_of, parse_of};
 use crate::sql::references::may_refer;
 
-/// What goes to the server in the place of a client's Parse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SentAs {
-    /// It, perhaps under another name.
-    Parse,
-    /// A Close of nothing, as the server has the statement: it has one answer in its turn, as a Parse has, and is skipped
-    /// after an error, as a Parse is.
-    Close,
-}
-
 /// What a message of the client becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Naming {
@@ -236,28 +226,18 @@ impl Prepared {
     /// Whether a Parse in flight makes this content on the server.
     pub(crate) fn is_in_flight(&self, id: ContentId) -> bool {
         let makes_it = |pending: &Pending| match pending {
-            Pending::Parse { saved, sent_as: SentAs::Parse, .. } => saved.wire == Wire::OfContent(id),
-            Pending::Parse { .. } | Pending::CloseStatement(_) | Pending::Nothing => false,
+            Pending::Parse { saved, .. } => saved.wire == Wire::OfContent(id),
+            Pending::CloseStatement(_) | Pending::Nothing => false,
         };
         self.pending.iter().any(makes_it)
     }
 
-    /// How the newest Parse was sent.
-    pub(crate) fn newest(&self) -> Option<(Wire, SentAs)> {
+    /// Under which name the newest Parse was sent.
+    pub(crate) fn newest(&self) -> Option<Wire> {
         match self.pending.back()? {
-            Pending::Parse { saved, sent_as, .. } => Some((saved.wire, *sent_as)),
+            Pending::Parse { saved, .. } => Some(saved.wire),
             Pending::CloseStatement(_) | Pending::Nothing => None,
         }
-    }
-
-    /// Whether the next answer for a Parse is that of the Close which went in its place.
-    pub(crate) fn is_closed_instead(&self) -> bool {
-        matches!(self.pending.front(), Some(Pending::Parse { sent_as: SentAs::Close, .. }))
-    }
-
-    /// Whether a Close has gone to the server in the place of a Parse, and is not answered.
-    pub(crate) fn has_closed_instead(&self) -> bool {
-        self.pending.iter().any(|pending| matches!(pending, Pending::Parse { sent_as: SentAs::Close, .. }))
     }
 
     /// The name of a statement on servers.

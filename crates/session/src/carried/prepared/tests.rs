@@ -28,7 +28,7 @@ fn executed(prepared: &mut Prepared, portal: &str) -> Option<String> {
 /// Sends a Parse and drops the hold of its queue entry.
 fn send_parse(prepared: &mut Prepared, name: &str, sql: &str) {
     let text = prepared
-        .parse_sent(&parse(name, sql), true, (Wire::OfClient, SentAs::Parse), |_sql| StatementEffects::PLAIN);
+        .parse_sent(&parse(name, sql), true, Wire::OfClient, |_sql| StatementEffects::PLAIN);
     prepared.texts.release(text);
 }
 
@@ -136,7 +136,7 @@ fn a_text_is_kept_once_for_the_log_and_for_another_server() {
 fn what_is_not_logged_has_no_text_to_show() {
     let mut s = prepared(0);
     assert_eq!(s.query_sent(b"select 1\0"), None);
-    let text = s.parse_sent(&parse("a", "select 1"), true, (Wire::OfClient, SentAs::Parse), |_sql| {
+    let text = s.parse_sent(&parse("a", "select 1"), true, Wire::OfClient, |_sql| {
         StatementEffects::PLAIN
     });
     assert_eq!(text, None);
@@ -167,7 +167,7 @@ fn a_portal_with_effects_takes_the_place_of_one_that_is_only_logged() {
     let mut s = prepared(100);
     send_parse(&mut s, "", "select 1");
     let odd = StatementEffects { class: crate::sql::Class::ONCE, lasting: None };
-    let text = s.parse_sent(&parse("odd", "insert"), true, (Wire::OfClient, SentAs::Parse), |_sql| odd);
+    let text = s.parse_sent(&parse("odd", "insert"), true, Wire::OfClient, |_sql| odd);
     s.texts.release(text);
     for n in 0..PORTALS_MAX {
         send_bind(&mut s, &format!("p{n}"), "");
