@@ -9,9 +9,7 @@ use trunkline_codec::sqlstate::SqlState;
 use super::Session;
 use crate::carried::content::{ContentId, ContentThere, Contents};
 use crate::carried::followed::Followed;
-use crate::carried::prepared::{
-    AheadOfMessage, ContentRefused, MessageExtent, Naming, Sharing, Step, Wire,
-};
+use crate::carried::prepared::{AheadOfMessage, ContentRefused, MessageExtent, Naming, Sharing, Step, Wire};
 use crate::conversation::outstanding::Request;
 use crate::conversation::state::{CopyState, Flow, Mode, ObjectsMade, Pipeline};
 use crate::names::may_break;

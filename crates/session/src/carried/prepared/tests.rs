@@ -27,8 +27,7 @@ fn executed(prepared: &mut Prepared, portal: &str) -> Option<String> {
 
 /// Sends a Parse and drops the hold of its queue entry.
 fn send_parse(prepared: &mut Prepared, name: &str, sql: &str) {
-    let text = prepared
-        .parse_sent(&parse(name, sql), true, Wire::OfClient, |_sql| StatementEffects::PLAIN);
+    let text = prepared.parse_sent(&parse(name, sql), true, Wire::OfClient, |_sql| StatementEffects::PLAIN);
     prepared.texts.release(text);
 }
 
@@ -136,9 +135,7 @@ fn a_text_is_kept_once_for_the_log_and_for_another_server() {
 fn what_is_not_logged_has_no_text_to_show() {
     let mut s = prepared(0);
     assert_eq!(s.query_sent(b"select 1\0"), None);
-    let text = s.parse_sent(&parse("a", "select 1"), true, Wire::OfClient, |_sql| {
-        StatementEffects::PLAIN
-    });
+    let text = s.parse_sent(&parse("a", "select 1"), true, Wire::OfClient, |_sql| StatementEffects::PLAIN);
     assert_eq!(text, None);
     s.parse_answered();
     send_bind(&mut s, "", "a");

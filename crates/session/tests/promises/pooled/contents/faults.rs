@@ -96,8 +96,7 @@ fn a_statement_that_is_refused_is_made_anew() {
     for code in ["0A000", "42P01", "42703", "XX000", "55000"] {
         let mut one = sharing();
         one.makes("s", "select * from t", &["a"]);
-        let mut other = taking(&one.checks_in());
-        other.finds("s", "select * from t");
+        let mut other = with("select * from t", &["a"], &one.checks_in());
         other.sends(&[bind("s"), sync()], &["B:@0", "S"]);
         other.server(&[report('E', "ERROR", code), ready('I')]);
         other.client(&[close("s"), parse("s", "select * from t"), describe("s"), sync()]);
@@ -117,7 +116,7 @@ fn wrong_parameters_do_not_make_a_statement_unusable() {
     for code in ["22P02", "08P01", "57014", "25P02"] {
         one.client(&[bind("s"), sync()]).server(&[report('E', "ERROR", code), ready('I')]);
     }
-    taking(&one.checks_in()).finds("s", "select 1");
+    is_shared("select 1", &["a"], &one.checks_in());
 }
 
 #[test]
@@ -135,7 +134,11 @@ fn a_statement_that_the_server_does_not_have_is_made_again() {
 fn an_error_has_the_name_that_its_message_had() {
     let mut one = sharing();
     one.makes("first", "select 1", &["a"]);
-    one.client(&[parse("second", "select 1"), sync()]).server(&[m('3'), ready('I')]);
+    one.client(&[parse("second", "select 1"), describe("second"), sync()]);
+    one.server(&[m('1'), takes(&[]), returns(&["a"]), ready('I')]);
+    let left = one.checks_in();
+    one.session.connection_left();
+    assert_eq!(one.checks_out(&left), ["close second"]);
     let name = NAMES.with_borrow(|names| names[0].clone());
     let text = |name: &str| named_error("26000", &format!("\"{name}\" of tl_x, \"{name}\" does not exist"));
     for asked in ["first", "second"] {
@@ -191,16 +194,17 @@ fn a_statement_is_made_again_with_the_types_that_its_parse_names() {
     assert!(asked.contains("select $1\0\0\0D"), "no types: {asked:?}");
     one.swallows(&[m('3'), m('1'), takes(&[25]), returns(&["a"])]);
     one.client(&[bind("s"), sync()]).server(&[m('2'), ready('I')]);
-    taking(&one.checks_in()).finds("s", "select $1");
+    let mut other = sharing();
+    other.client(&[parse("t", "select $1"), describe("t"), sync()]);
+    other.server(&[m('1'), takes(&[25]), returns(&["a"]), ready('I')]).checks_in();
+    takes_turn(&mut other, &one.checks_in());
+    other.sends(&[bind("t"), sync()], &["B:@0", "S"]);
 }
 
 #[test]
 fn nothing_is_shared_behind_what_may_make_a_table() {
-    let mut one = sharing();
-    one.makes("s", "select a from t", &["a"]);
-    let left = one.checks_in();
     // In the same series.
-    let mut other = taking(&left);
+    let mut other = sharing();
     let series = [
         parse("", "create temp table t (a int)"),
         bind(""),
@@ -211,21 +215,21 @@ fn nothing_is_shared_behind_what_may_make_a_table() {
     other.client(&series);
     assert_eq!(shown(&other.got)[3..], ["Ps:select a from t", "S"]);
     // In the same flight.
-    let mut other = taking(&left);
+    let mut other = sharing();
     other.client(&[query("create table t (a int)"), parse("s", "select a from t"), sync()]);
     assert_eq!(shown(&other.got)[1..], ["Ps:select a from t", "S"]);
     // In the same transaction.
     for (sql, tag) in [("create table t (a int)", "CREATE TABLE"), ("create table t as select 1", "SELECT 1")]
     {
-        let mut other = taking(&left);
+        let mut other = sharing();
         other.ran_to("begin", &["BEGIN"], 'T').ran_to(sql, &[tag], 'T');
         other.sends(&[parse("s", "select a from t"), sync()], &["Ps:select a from t", "S"]);
         other.server(&[m('1'), ready('T')]).ran_to("rollback", &["ROLLBACK"], 'I');
     }
     // Rows are no tables.
-    let mut other = taking(&left);
+    let mut other = sharing();
     other.ran_to("begin", &["BEGIN"], 'T').ran_to("insert into u values (1)", &["INSERT 0 1"], 'T');
-    other.sends(&[parse("s", "select a from t"), sync()], &["CS@1", "S"]);
+    other.sends(&[parse("s", "select a from t"), sync()], &["P@0:select a from t", "S"]);
 }
 
 #[test]
@@ -268,16 +272,6 @@ fn a_long_query_finds_all_statements_under_their_clients_names() {
 }
 
 #[test]
-fn a_session_that_cannot_be_followed_with_a_parse_in_flight_ends() {
-    let mut one = sharing();
-    one.makes("s", "select 1", &["a"]);
-    let mut other = taking(&one.checks_in());
-    other.sends(&[parse("s", "select 1"), sync()], &["CS@1", "S"]);
-    let step = other.server_step(&[m('2'), ready('I')].concat());
-    assert!(matches!(step.then, trunkline_session::ServerThen::Violation(_)), "{:?}", step.then);
-}
-
-#[test]
 fn a_session_that_is_no_longer_followed_does_not_run_what_a_name_stood_for() {
     let mut one = sharing();
     one.makes("s", "select 1", &["a"]);
@@ -289,20 +283,19 @@ fn a_session_that_is_no_longer_followed_does_not_run_what_a_name_stood_for() {
 
 #[test]
 fn settings_of_output_are_a_part_of_the_content() {
-    let mut one = sharing();
-    one.makes("s", "select 1.5::float8::text", &["a"]);
-    let left = one.checks_in();
-    let mut other = taking(&left);
-    other.ran("set application_name = 'x'", &["SET"]).finds("s", "select 1.5::float8::text");
+    let parsed = [parse("s", "select 1.5::float8::text"), sync()];
+    let own = ["P@0:select 1.5::float8::text", "S"];
+    sharing().sends(&parsed, &own);
+    sharing().ran("set application_name = 'x'", &["SET"]).sends(&parsed, &own);
     for sql in ["set extra_float_digits = 0", "set bytea_output = 'escape'", "set intervalstyle = 'iso_8601'"]
     {
-        let mut other = taking(&left);
-        other.ran(sql, &["SET"]).makes("s", "select 1.5::float8::text", &["a"]);
+        let mut other = sharing();
+        other.ran(sql, &["SET"]).client(&parsed);
+        assert!(shown(&other.got)[0].starts_with("P@") && shown(&other.got) != own, "{sql}");
         // The same before it is committed.
-        let mut other = taking(&left);
-        other.ran_to("begin", &["BEGIN"], 'T').ran_to(sql, &["SET"], 'T');
-        other.client(&[parse("s", "select 1.5::float8::text"), sync()]);
-        assert_ne!(shown(&other.got)[0], "CS@1", "{sql}");
+        let mut other = sharing();
+        other.ran_to("begin", &["BEGIN"], 'T').ran_to(sql, &["SET"], 'T').client(&parsed);
+        assert!(shown(&other.got) != own, "{sql}");
     }
 }
 
@@ -313,10 +306,7 @@ fn a_statement_is_another_once_settings_are_others() {
     one.needs_first(&[bind("s"), sync()], &["CS@1", "P@1:select 1", "DS@1", "H"]);
     one.swallows(&[m('3'), m('1'), takes(&[]), returns(&["a"])]);
     one.sends(&[bind("s"), sync()], &["B:@1", "S"]).server(&[m('2'), ready('I')]);
-    let mut other = sharing();
-    let left = one.checks_in();
-    other.checks_out(&left);
-    other.finds("s", "select 1");
+    is_shared("select 1", &["a"], &one.checks_in());
 }
 
 #[test]
@@ -324,5 +314,5 @@ fn words_that_only_begin_like_others_do_not_matter() {
     let mut one = sharing();
     one.makes("s", "select executed_at, 'known' from t", &["a", "b"]);
     one.client(&[query("select executed_at, prepared from t")]).server(&[complete("SELECT 0"), ready('I')]);
-    taking(&one.checks_in()).finds("s", "select executed_at, 'known' from t");
+    is_shared("select executed_at, 'known' from t", &["a", "b"], &one.checks_in());
 }
