@@ -23,6 +23,7 @@ mod machine;
 mod patroni;
 mod pools;
 mod stream;
+mod tokens;
 mod watch;
 mod wire;
 
@@ -44,5 +45,6 @@ pub use machine::{Machine, TestNetwork};
 pub use patroni::{PatroniCluster, PatroniMember};
 pub use pools::PoolRole;
 pub use stream::ClientStream;
+pub use tokens::{TokenLoad, TokenOutcome};
 pub use watch::{Verdict, Watch, spec, test_judge};
 pub use wire::{Answer, Message, ServerError, Wire};
