@@ -1,16 +1,27 @@
 #!/usr/bin/env bash
-# PostgreSQL's own test programs through Trunkline, in both modes of authentication, each beside a run without it.
-#   foreign.sh        the isolation schedule of Debian's server, and libpq_pipeline of the second one
-# Both look their sessions up in the server by the process id they were told. The tests are downloaded as Debian source
-# packages into target/foreign; nothing is installed but a compiler where there is none.
+# PostgreSQL's own test programs through Trunkline, each beside a run without it: in both modes of authentication, and in
+# transaction mode on a pool of POOL_SIZE server connections.
+#   foreign.sh        the isolation schedule of Debian's server, and libpq_pipeline and the regression suite of the second one
+# Both look their sessions up in the server by the process id they were told; in a pool isolation_in_pool.c does so by
+# name. What differs there is in isolation_in_pool.txt, and nothing else may. The regression suite, which wants a server set
+# up for it alone, is run in a pool only, and what it prints there is compared with what it prints directly: what may differ
+# is in regress_in_pool.txt. The tests are downloaded as Debian source packages into target/foreign.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
+source scripts/ci/pool.sh
+REPOSITORY=$PWD
 HOME_DIR=$PWD/target/foreign
 TRUNKLINE=${TRUNKLINE_BIN:-${CARGO_TARGET_DIR:-$PWD/target}/quick/trunkline}
 # The release whose archive has the source of the second server.
 SECOND_SUITE=sid
 SECOND=18
+MODES='direct relay verify pooled'
+POOL_SIZE=4
+# For specifications with as many sessions or more: with the tester's own they would wait for a connection for ever.
+CROWDED_SIZE=12
+# Seconds until the tester gives up a step that neither ends nor waits for a lock.
+STEP_SECONDS=60
 
 say() { printf '    %s\n' "$*"; }
 
@@ -40,13 +51,25 @@ fetch() {
     rm -rf "$apt"
 }
 
-# build: libpq_pipeline of the second server's version, with that server's libpq.
+# build: libpq_pipeline of the second server's version, with that server's libpq, and what isolationtester needs in a pool.
 build() {
     local pg=$PWD/target/pg/$SECOND
-    [ ! -x "$HOME_DIR/libpq_pipeline" ] || return 0
     command -v cc >/dev/null || die "no C compiler here" "install gcc."
-    cc -O1 -w -I"$pg/include/internal" -I"$pg/include/server" -I"$pg/include" -o "$HOME_DIR/libpq_pipeline" \
-        "$HOME_DIR/$SECOND/src/test/modules/libpq_pipeline/libpq_pipeline.c" \
+    cc -Wall -Wextra -O1 -shared -fPIC -o "$HOME_DIR/isolation_in_pool.so" scripts/ci/isolation_in_pool.c -ldl
+    cc -O1 -w -shared -fPIC -I"$pg/include/internal" -I"$pg/include/server" -I"$pg/include" -o "$HOME_DIR/regress.so" \
+        "$HOME_DIR/$SECOND/src/test/regress/regress.c"
+    [ ! -x "$HOME_DIR/libpq_pipeline_in_pool" ] || return 0
+    local source=$HOME_DIR/$SECOND/src/test/modules/libpq_pipeline/libpq_pipeline.c
+    compile_pipeline "$source" "$HOME_DIR/libpq_pipeline"
+    # Its test of cancel waits until the process it was told sleeps: in a pool it waits for any other.
+    # shellcheck disable=SC2016 # the parameter of SQL
+    sed 's/"pid = \$1 AND /"pid <> pg_backend_pid() AND $1 > 0 AND /' "$source" >"$HOME_DIR/libpq_pipeline_in_pool.c"
+    compile_pipeline "$HOME_DIR/libpq_pipeline_in_pool.c" "$HOME_DIR/libpq_pipeline_in_pool"
+}
+
+# compile_pipeline SOURCE PROGRAM
+compile_pipeline() {
+    cc -O1 -w -I"$pg/include/internal" -I"$pg/include/server" -I"$pg/include" -o "$2" "$1" \
         "$pg"/lib/lib{pgfeutils,pgcommon,pgport}.a -L"$pg/lib" -Wl,-rpath,"$pg/lib" -lpq -lm
 }
 
@@ -54,41 +77,117 @@ build() {
 port_of() {
     case $1 in
         direct) sed -n 4p "$TRUNKLINE_DEMO_DIR/primary/postmaster.pid" ;;
+        pooled) printf '%s' "$pool_port" ;;
         *) printf '%s' "$TRUNKLINE_WRITES_PORT" ;;
     esac
 }
 
 isolation() {
-    local out=$HOME_DIR/isolation-$1 major=$2
+    local mode=$1 major=$2
+    cd "$HOME_DIR/$major/src/test/isolation"
+    if [ "$mode" != pooled ]; then
+        schedule "$mode" "$major" isolation_schedule ||
+            { grep -a FAILED "$out/log" >&2; die "the isolation schedule failed ($mode)" "see $out."; }
+        say "isolation schedule, $mode: $(grep -ac '^test .* ok ' "$out/log") tests passed"
+        return
+    fi
+    local crowded
+    crowded=$(crowded)
+    grep -vxF "$crowded" isolation_schedule >"$HOME_DIR/schedule"
+    with_pool "$POOL_SIZE" pooled "$HOME_DIR/schedule"
+    printf '%s\n' "$crowded" >"$HOME_DIR/schedule"
+    with_pool "$CROWDED_SIZE" crowded "$HOME_DIR/schedule"
+}
+
+# crowded: lines of the schedule whose tests have POOL_SIZE sessions or more.
+crowded() {
+    local test
+    sed -n 's/^test: //p' isolation_schedule | while read -r test; do
+        [ "$(grep -c '^session' "specs/$test.spec")" -lt "$POOL_SIZE" ] || printf 'test: %s\n' "$test"
+    done
+}
+
+# with_pool SIZE NAME SCHEDULE: the schedule in a pool of this size fails where isolation_in_pool.txt says so, and only there.
+with_pool() {
+    local failed expected passed
+    pool "$1"
+    LD_PRELOAD="$HOME_DIR/isolation_in_pool.so" PGISOLATIONTIMEOUT=$STEP_SECONDS schedule "$2" "$major" "$3" || true
+    end_pool
+    grep -aq '^test .* ok ' "$out/log" || die "the isolation schedule did not run ($2)" "see $out/log."
+    failed=$(sed -nE 's/^test ([^ ]+) +\.\.\. FAILED.*/\1/p' "$out/log" | sort)
+    expected=$(grep -xF "$(sed -n 's/^test: //p' "$3")" "$REPOSITORY/scripts/ci/isolation_in_pool.txt" | sort || true)
+    passed=$(grep -ac '^test .* ok ' "$out/log")
+    [ "$failed" = "$expected" ] ||
+        { diff <(echo "$expected") <(echo "$failed") >&2; die "the isolation schedule differs otherwise than expected ($2)" "see $out."; }
+    say "isolation schedule, $2, $1 server connections: $passed tests passed, $(echo "$failed" | grep -c .) differ as listed"
+}
+
+# schedule NAME MAJOR FILE: runs it, in `isolation` of the source; `out` is the directory of what it says.
+schedule() {
+    out=$HOME_DIR/isolation-$1
     rm -rf "$out"
     mkdir -p "$out"
-    cd "$HOME_DIR/$major/src/test/isolation"
-    PGPASSWORD=$PGPASSWORD "/usr/lib/postgresql/$major/lib/pgxs/src/test/isolation/pg_isolation_regress" \
-        --host=127.0.0.1 --port="$(port_of "$1")" --user="$PGUSER" --dbname=isolation_regression --inputdir=. \
-        --outputdir="$out" --bindir="/usr/lib/postgresql/$major/bin" --schedule=isolation_schedule >"$out/log" 2>&1 ||
-        { grep -a FAILED "$out/log" >&2; die "the isolation schedule failed ($1)" "see $out."; }
-    say "isolation schedule, $1: $(grep -ac '^test .* ok ' "$out/log") tests passed"
+    PGPASSWORD=$PGPASSWORD "/usr/lib/postgresql/$2/lib/pgxs/src/test/isolation/pg_isolation_regress" \
+        --host=127.0.0.1 --port="$(port_of "$mode")" --user="$PGUSER" --dbname=isolation_regression --inputdir=. \
+        --outputdir="$out" --bindir="/usr/lib/postgresql/$2/bin" --schedule="$3" >"$out/log" 2>&1
 }
 
 pipeline() {
-    local test version passed=0
-    for test in $("$HOME_DIR/libpq_pipeline" tests); do
+    local mode=$1 program=$HOME_DIR/libpq_pipeline test version passed=0
+    if [ "$mode" = pooled ]; then
+        program+=_in_pool
+        pool "$POOL_SIZE"
+    fi
+    for test in $("$program" tests); do
         for version in 3.0 latest; do
-            timeout 120 "$HOME_DIR/libpq_pipeline" "$test" "host=127.0.0.1 port=$(port_of "$1") max_protocol_version=$version" \
+            timeout 120 "$program" "$test" "host=127.0.0.1 port=$(port_of "$mode") max_protocol_version=$version" \
                 >"$HOME_DIR/pipeline.log" 2>&1 ||
-                { cat "$HOME_DIR/pipeline.log" >&2; die "libpq_pipeline $test failed ($1, protocol $version)"; }
+                { cat "$HOME_DIR/pipeline.log" >&2; die "libpq_pipeline $test failed ($mode, protocol $version)"; }
             passed=$((passed + 1))
         done
     done
-    say "libpq_pipeline, $1: $passed tests passed"
+    say "libpq_pipeline, $mode: $passed tests passed"
 }
 
-# both SUITE PG_BIN ARGUMENT...: the suite without Trunkline, then through it in each mode.
-both() {
-    local suite=$1 bin=$2 mode
-    shift 2
-    for mode in direct relay verify; do
-        "$TRUNKLINE" demo --pg-bin "$bin" --auth "${mode/direct/relay}" \
+# regress MODE PG_BIN: in a directory that the server's user reaches. What each test prints is in target/foreign/regress-MODE.
+regress() {
+    local mode=$1 bin=$2 home=$TRUNKLINE_DEMO_DIR/regress out=$HOME_DIR/regress-$1 file
+    rm -rf "$out"
+    mkdir -p "$out"
+    cp -r "$HOME_DIR/$SECOND/src/test/regress" "$home"
+    cp "$HOME_DIR/regress.so" "$home"
+    mkdir "$home/results"
+    chmod -R a+rwX "$home"
+    [ "$mode" != pooled ] || pool "$POOL_SIZE"
+    cd "$home"
+    # A test that makes something has a connection until its end: more tests at once would wait for one.
+    PGPASSWORD=$PGPASSWORD "$bin/../lib/pgxs/src/test/regress/pg_regress" --host=127.0.0.1 --port="$(port_of "$mode")" \
+        --user="$PGUSER" --dbname=regression --inputdir=. --expecteddir=. --outputdir=. --bindir="$bin" --dlpath="$home" \
+        --schedule=parallel_schedule --max-connections=$((POOL_SIZE - 1)) >"$out/log" 2>&1 || true
+    for file in results/*.out; do sed "s|$home|.|g" "$file" >"$out/${file##*/}"; done
+    cp regression.diffs "$out" 2>/dev/null || true
+    say "regression suite, $mode: $(grep -c '^ok ' "$out/log") tests passed, $(grep -c '^not ok ' "$out/log") would need a server of their own"
+    [ "$mode" = direct ] || regress_differs
+}
+
+# regress_differs: fails unless the tests that print something else in the pool than directly are those listed.
+regress_differs() {
+    local file differing=''
+    for file in "$HOME_DIR"/regress-direct/*.out; do
+        cmp -s "$file" "$HOME_DIR/regress-pooled/${file##*/}" || differing+=$(basename "$file" .out)$'\n'
+    done
+    diff <(grep -v '^#' "$REPOSITORY/scripts/ci/regress_in_pool.txt" | grep . | sort) <(printf '%s' "$differing" | sort) >&2 ||
+        die "the regression suite differs otherwise than expected" "see $HOME_DIR/regress-direct and regress-pooled."
+    say "regression suite: $(printf '%s' "$differing" | grep -c .) tests differ as listed"
+}
+
+# in_modes "MODE..." SUITE PG_BIN ARGUMENT...: the suite in each mode: without Trunkline, then through it.
+in_modes() {
+    local modes=$1 suite=$2 bin=$3 mode auth
+    shift 3
+    for mode in $modes; do
+        case $mode in direct) auth=relay ;; pooled) auth=verify ;; *) auth=$mode ;; esac
+        "$TRUNKLINE" demo --pg-bin "$bin" --auth "$auth" \
             --exec "$PWD/scripts/ci/foreign.sh $suite $mode $*" 2>"$HOME_DIR/demo.log" || die "$suite failed" "see $HOME_DIR/demo.log too."
     done
 }
@@ -96,6 +195,7 @@ both() {
 case "${1:-}" in
     isolation) isolation "$2" "$3" ;;
     pipeline) pipeline "$2" ;;
+    regress) regress "$2" "$3" ;;
     "")
         # shellcheck disable=SC1091 # it is on every Debian
         . /etc/os-release
@@ -104,8 +204,9 @@ case "${1:-}" in
         fetch "$first" "$VERSION_CODENAME"
         fetch "$SECOND" "$SECOND_SUITE"
         build
-        both isolation "/usr/lib/postgresql/$first/bin" "$first"
-        both pipeline "$PWD/target/pg/$SECOND/bin"
+        in_modes "$MODES" isolation "/usr/lib/postgresql/$first/bin" "$first"
+        in_modes "$MODES" pipeline "$PWD/target/pg/$SECOND/bin"
+        in_modes "direct pooled" regress "$PWD/target/pg/$SECOND/bin" "$PWD/target/pg/$SECOND/bin"
         ;;
     *) die "foreign.sh" ;;
 esac
