@@ -35,20 +35,23 @@ test: ## All checks and suites, as CI runs them; installs PostgreSQL from Debian
 	@scripts/ci/run.sh
 
 MOVES_SECONDS ?= 3600
+POOLING_SECONDS ?= 300
 
 .PHONY: test-long
-test-long: test-foreign ## Each suite over TLS or without, as `make test` does not; an hour (MOVES_SECONDS) of random sessions with random moves, each compared with one that stays
+test-long: test-foreign ## Each suite over TLS or without, as `make test` does not; an hour (MOVES_SECONDS) of random sessions with random moves, each compared with one that stays; crowds of pooled clients, POOLING_SECONDS (300) each
 	@scripts/ci/tools.sh server
 	@scripts/ci/reversed.sh
 	cargo test -p trunkline-tests --test torture -- --ignored --test-threads 1
+	TRUNKLINE_POOLING_SECONDS=$(POOLING_SECONDS) cargo test -p trunkline-tests --test slow_pooling -- --nocapture --test-threads 1
 	TRUNKLINE_MOVES_SECONDS=$(MOVES_SECONDS) cargo test -p trunkline-tests --test moves a_session_that_moves -- --nocapture
 	@if [ "$$(id -u)" -eq 0 ]; then tests/newcomer/run.sh; else echo "    newcomer: SKIPPED, only root can make a Debian root"; fi
 
 .PHONY: test-foreign
-test-foreign: ## PostgreSQL's isolation schedule and libpq_pipeline through both modes; downloads their source from Debian
+test-foreign: ## Suites of PostgreSQL's, Python's drivers' and SQLAlchemy's own, in both modes of pooling; downloads their source
 	@scripts/ci/tools.sh all
 	$(build_quick)
 	@scripts/ci/foreign.sh
+	@scripts/ci/pooled_clients.sh
 
 .PHONY: newcomer
 newcomer: ## README.md followed in a bare bookworm and a bare trixie, and the usual mistakes; needs root, debootstrap and rustup
