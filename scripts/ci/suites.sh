@@ -11,7 +11,8 @@ functions logging_in terminating authentication pooling"
 
 # These speak TLS with clients and servers, the others do not: their promises are the same. `make test-long` runs each suite
 # the other way.
-over_tls="outliving failover cancel relaying farewells lifecycle terminating retrying leaving"
+over_tls="outliving failover cancel relaying farewells lifecycle terminating retrying leaving
+pooling_faults pooling_limits"
 
 # one_of NAME LIST
 one_of() {
