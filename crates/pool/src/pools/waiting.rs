@@ -73,6 +73,15 @@ impl Pools {
         effects
     }
 
+    /// The client has waited for `query_wait_timeout`, and has seen so before [`due`](Pools::due) has: as
+    /// [`cancel`](Pools::cancel), and counted.
+    pub fn expire_wait(&mut self, ticket: Ticket, now: Instant) -> Effects {
+        if self.clients.get(ticket).is_some_and(|client| client.is_waiting()) {
+            self.totals.expired += 1;
+        }
+        self.cancel(ticket, now)
+    }
+
     /// A connection was granted and not taken.
     fn take_back(&mut self, index: usize, now: Instant, effects: &mut Effects) {
         let Some(connection) = self.connections.get(index) else { return };

@@ -15,7 +15,7 @@ use trunkline_session::SessionState;
 use zeroize::Zeroizing;
 
 use super::deadline::LoginDeadline;
-use super::pooling::seat;
+use super::pooling::{seat, unless_client_leaves};
 use super::request::{StartupRequest, shown};
 use super::verify::{Dialogue, for_servers};
 use super::{Authenticated, LoginFailure, Relogin, version};
@@ -55,7 +55,9 @@ pub(super) async fn log_in(
     // The server is the judge of the password, so each client logs in to one.
     let who_is_it = PooledClient::Unproven;
     let pooled = seat.as_ref().map(|seat| Pooled { seat, names, who: who_is_it, start: None });
-    let mut taken = check_out(&mut search, who, &SessionState::new(), pooled).await?;
+    let wanted = SessionState::new();
+    let taking = check_out(&mut search, who, &wanted, pooled);
+    let mut taken = unless_client_leaves(client, &client_read_ahead, taking).await??;
     let proof = std::mem::take(&mut taken.login_reply.proof);
     let credentials = credentials.kept(startup.user(), proof);
     let relogin = Some(Relogin::new(worker, startup, credentials));

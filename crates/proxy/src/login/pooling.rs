@@ -1,6 +1,10 @@
 //! The place of a client among those of its pools.
 
+use std::future::{Future, poll_fn};
+use std::task::Poll;
+
 use trunkline_codec::startup::StartupMessage;
+use trunkline_net::Transport;
 use trunkline_pool::{PoolMode, ServerReuse};
 
 use super::LoginFailure;
@@ -35,5 +39,23 @@ pub(super) fn seat(
 pub(super) fn tell_login(taken: &mut ReadyServer) {
     if taken.server.member.is_some() {
         taken.login_reply.messages = taken.server.state.parameter_messages(&taken.login_reply.messages);
+    }
+}
+
+/// Takes a server for a client, whose place in a queue is another's as soon as it leaves. One that has sent more already is
+/// not looked at: it may have closed its sending side and still want its answers.
+pub(super) async fn unless_client_leaves<T>(
+    client: &Transport,
+    read_ahead: &[u8],
+    taking: impl Future<Output = T>,
+) -> Result<T, LoginFailure> {
+    let left = poll_fn(|cx| match client.poll_peek(cx, &mut [0]) {
+        Poll::Ready(Ok(0) | Err(_)) if read_ahead.is_empty() => Poll::Ready(()),
+        Poll::Ready(_) | Poll::Pending => Poll::Pending,
+    });
+    tokio::select! {
+        biased;
+        taken = taking => Ok(taken),
+        () = left => Err(LoginFailure::ClientGone),
     }
 }

@@ -22,7 +22,7 @@ use trunkline_tls::EndPoint;
 use zeroize::Zeroizing;
 
 use super::deadline::LoginDeadline;
-use super::pooling::{seat, tell_login};
+use super::pooling::{seat, tell_login, unless_client_leaves};
 use super::request::{StartupRequest, shown};
 use super::{Authenticated, LoginFailure, Relogin, version};
 use crate::client::messages::{MessageReader, ReadError};
@@ -65,7 +65,9 @@ pub(super) async fn log_in(
         },
         start: None,
     });
-    let taken = match check_out(&mut search, who, &SessionState::new(), pooled).await {
+    let wanted = SessionState::new();
+    let taking = check_out(&mut search, who, &wanted, pooled);
+    let taken = match unless_client_leaves(client, &client_read_ahead, taking).await? {
         Ok(mut taken) => {
             tell_login(&mut taken);
             taken

@@ -95,7 +95,7 @@ impl PoolStart {
 
 impl PoolTicket {
     /// Who waits with this client, and for how many connections.
-    pub(crate) fn crowd(&self) -> PoolCrowd {
+    fn crowd(&self) -> PoolCrowd {
         self.pools.lock().crowd_of(self.key)
     }
 
@@ -105,7 +105,23 @@ impl PoolTicket {
         self.pools.deliver(effects);
     }
 
-    /// What the wait has brought; `Err` while it goes on.
+    /// Whether the wait has ended and nothing comes of it any more: the pools have done so by a `query_wait_timeout` that may
+    /// have been another than the one in force now.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// The client has waited for too long. Returns who has waited, this one among them, for how many connections.
+    pub(crate) fn expire(mut self) -> PoolCrowd {
+        let crowd = self.crowd();
+        if !std::mem::replace(&mut self.is_over, true) {
+            let effects = self.pools.lock().expire_wait(self.ticket, Instant::now());
+            self.pools.deliver(effects);
+        }
+        crowd
+    }
+
+    /// What the wait has brought; `Err` while it goes on, and once it [is over](PoolTicket::is_over).
     pub(crate) fn take(mut self, shelf: &Shelf, worker: u16, now: Instant) -> Result<PoolStart, Self> {
         let taken = self.pools.lock().take(self.ticket, now);
         match taken {

@@ -106,15 +106,24 @@ impl Relay {
         }
         let waited = now.saturating_duration_since(since);
         self.tell_of_wait(cx, waited);
+        let is_over = matches!(&self.server, Attachment::Queued(queued) if queued.ticket.is_over());
+        if is_over {
+            // The pools hear of a reload before their sessions do.
+            self.live = self.worker.shared.live();
+        }
         let limit = self.live.pool.query_wait_timeout;
         if !limit.is_zero() && waited >= limit {
             let crowd = match std::mem::replace(&mut self.server, Attachment::Detached) {
-                Attachment::Queued(queued) => Some(queued.ticket.crowd()),
+                Attachment::Queued(queued) => Some(queued.ticket.expire()),
                 Attachment::Attached(_) | Attachment::Detached | Attachment::Taking(_) => None,
             };
             let why = why_not_served(crowd.filter(|_| self.has_room_elsewhere()), limit);
             self.wait_ended(&why);
             return Next::Again;
+        }
+        if is_over {
+            self.server = Attachment::Detached;
+            return self.search(None);
         }
         if let Some(next) = self.look_around(now) {
             return next;

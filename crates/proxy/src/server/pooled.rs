@@ -207,6 +207,8 @@ impl Search<'_> {
     ) -> Result<FromPool, TakeError> {
         let waiter = self.worker.shelf.waiter();
         let mut next = pooled.start.take();
+        // The verdicts may have changed during a wait.
+        let mut has_waited = matches!(next, Some(PoolStart::Coming(..)));
         loop {
             let start = match next.take() {
                 Some(start) => start,
@@ -226,6 +228,10 @@ impl Search<'_> {
                 }
             };
             match start {
+                PoolStart::Idle(server, _) if has_waited && !self.may_have(server.lease.server()) => {
+                    self.worker.put_back(server);
+                }
+                PoolStart::Open(place) if has_waited && !self.may_have(place.server()) => place.unused(),
                 PoolStart::Idle(server, check) => {
                     if let Some(server) = self.usable(server, wanted) {
                         return Ok(FromPool::Idle(server, check));
@@ -237,9 +243,7 @@ impl Search<'_> {
                         if let Some(member) = &mut server.member {
                             member.renamed(self.worker.shelf.name(self.worker.index));
                         }
-                        if let Some(server) = self.usable(server, wanted) {
-                            return Ok(FromPool::Idle(server, check));
-                        }
+                        next = Some(PoolStart::Idle(server, check));
                     }
                 }
                 PoolStart::Open(place) => {
@@ -247,10 +251,19 @@ impl Search<'_> {
                         return Ok(FromPool::New(server, place));
                     }
                 }
-                PoolStart::Wait(ticket) => next = self.wait_in_queue(ticket, &waiter, pooled.last()).await?,
+                PoolStart::Wait(ticket) => {
+                    next = self.wait_in_queue(ticket, &waiter, pooled.last()).await?;
+                    has_waited = true;
+                }
                 PoolStart::Gone => {}
             }
         }
+    }
+
+    /// Whether this server is still among those that will do.
+    fn may_have(&self, server: ServerId) -> bool {
+        let (snapshot, live) = (self.worker.shared.health.load(), self.worker.shared.live());
+        self.candidates(&snapshot, &live).iter().any(|candidate| candidate.id == server)
     }
 
     /// The connection, if it is of use.
@@ -309,18 +322,23 @@ impl Search<'_> {
                 self.worker.metrics.pool_waits.record(since.elapsed());
                 return Ok(start);
             }
-            let Some(ticket) = &waiting else { return Ok(None) };
+            let Some(ticket) = waiting.take() else { return Ok(None) };
             let limit = self.worker.shared.live().pool.query_wait_timeout;
             if !limit.is_zero() && ticket.since.elapsed() >= limit {
+                let crowd = ticket.expire();
                 let is_any_eligible = !self.pool_candidates(last).is_empty();
-                let why = why_not_served(is_any_eligible.then(|| ticket.crowd()), limit);
+                let why = why_not_served(is_any_eligible.then_some(crowd), limit);
                 return Err(TakeError::NoServer(Refusal::Pool { why }));
+            }
+            if ticket.is_over() {
+                return Ok(None);
             }
             // Others may do by now.
             let candidates = self.pool_candidates(last);
             if !candidates.is_empty() {
                 ticket.set_candidates(&candidates);
             }
+            waiting = Some(ticket);
         }
     }
 

@@ -124,6 +124,24 @@ fn client_that_leaves_while_it_waits_leaves_its_turn_to_the_next() {
 }
 
 #[test]
+fn client_that_leaves_while_its_login_waits_is_noticed() {
+    share(Duration::ZERO, async |stage| {
+        let ([mut first, mut second], mut server) = clients(stage).await;
+        first.query("select 1").await;
+        assert_eq!(server.hear().await.0, b'Q');
+        let new = with_password(stage).await;
+        await_waiting(stage, 1).await;
+        waits(stage, &mut second, "select 2", 2).await;
+        drop(new);
+        await_waiting(stage, 1).await;
+        server.say(&answer()).await;
+        is_answered(&mut first).await;
+        answers(&mut server, "select 2").await;
+        is_answered(&mut second).await;
+    });
+}
+
+#[test]
 fn client_that_waits_too_long_has_an_error_and_goes_on() {
     share(Duration::from_millis(300), async |stage| {
         let ([mut first, mut second], mut server) = clients(stage).await;
@@ -159,6 +177,97 @@ fn client_that_waits_for_a_server_that_may_not_serve_it_any_more_goes_to_another
         is_answered(&mut second).await;
         server.say(&answer()).await;
         is_answered(&mut first).await;
+    });
+}
+
+#[test]
+fn client_whose_turn_comes_on_a_server_that_may_not_serve_it_any_more_goes_to_another() {
+    share(Duration::ZERO, async |stage| {
+        let ([mut first, mut second], mut server) = clients(stage).await;
+        first.query("select 1").await;
+        assert_eq!(server.hear().await.0, b'Q');
+        waits(stage, &mut second, "select 1", 1).await;
+        // No session has been told to look yet.
+        stage.verdicts.publish(|snapshot| {
+            snapshot.servers[0].state = State::Lagging;
+            snapshot.servers[1].state = State::Up;
+        });
+        server.say(&answer()).await;
+        is_answered(&mut first).await;
+        let (id, mut next) = logs_in(stage).await;
+        assert_eq!(id, ServerId(1));
+        assert_eq!(next.hear().await.0, b'Q', "how far it has replayed");
+        next.say(&position("0/5000")).await;
+        answers(&mut next, "select 1").await;
+        is_answered(&mut second).await;
+    });
+}
+
+#[test]
+fn client_whose_turn_comes_while_no_server_may_serve_it_waits_for_one_that_may() {
+    share(Duration::ZERO, async |stage| {
+        let ([mut first, mut second], mut server) = clients(stage).await;
+        first.query("select 1").await;
+        assert_eq!(server.hear().await.0, b'Q');
+        waits(stage, &mut second, "select 1", 1).await;
+        stage.set_state(ServerId(0), State::Drain);
+        server.say(&answer()).await;
+        is_answered(&mut first).await;
+        // The connection was the second's, which has put it back.
+        await_waiting(stage, 0).await;
+        stage.set_state(ServerId(1), State::Up);
+        let (id, mut next) = logs_in(stage).await;
+        assert_eq!(id, ServerId(1));
+        assert_eq!(next.hear().await.0, b'Q', "how far it has replayed");
+        next.say(&position("0/5000")).await;
+        answers(&mut next, "select 1").await;
+        is_answered(&mut second).await;
+    });
+}
+
+/// Time passes for the pools, not for their clients: they end all waits, as by a `query_wait_timeout` that is longer by now.
+fn end_waits(stage: &TestWorker) {
+    let due = stage.worker.shared.pools.lock().due(Instant::now() + PATIENCE);
+    assert_eq!(due.expired.len(), 1);
+    stage.worker.shared.pools.deliver(due.effects);
+}
+
+#[test]
+fn client_whose_wait_the_pools_have_ended_too_early_waits_anew() {
+    share(PATIENCE, async |stage| {
+        let ([mut first, mut second], mut server) = clients(stage).await;
+        first.query("select 1").await;
+        assert_eq!(server.hear().await.0, b'Q');
+        waits(stage, &mut second, "select 2", 1).await;
+        // First in its session's slot, then in a search.
+        for _ in 0..2 {
+            end_waits(stage);
+            await_waiting(stage, 0).await;
+            await_waiting(stage, 1).await;
+        }
+        server.say(&answer()).await;
+        is_answered(&mut first).await;
+        answers(&mut server, "select 2").await;
+        is_answered(&mut second).await;
+    });
+}
+
+#[test]
+fn who_has_waited_too_long_is_counted_once() {
+    share(Duration::from_millis(300), async |stage| {
+        let ([mut first, mut second], mut server) = clients(stage).await;
+        let expired = || stage.worker.shared.pools.lock().totals().expired;
+        first.query("select 1").await;
+        assert_eq!(server.hear().await.0, b'Q');
+        // The client has looked first.
+        second.query("select 2").await;
+        assert!(has_code(&second.hear_up_to(b'Z').await[0], "ERROR", "53300"));
+        assert_eq!(expired(), 1);
+        // The pools have.
+        waits(stage, &mut second, "select 3", 1).await;
+        end_waits(stage);
+        assert!(has_code(&second.hear_up_to(b'Z').await[0], "ERROR", "53300"));
+        assert_eq!(expired(), 2);
     });
 }
 
