@@ -99,6 +99,37 @@ fn a_reload_has_a_pool_filled_that_has_clients() {
     fine(&mut client, "SELECT 1");
 }
 
+#[test]
+fn a_password_that_is_refused_ahead_of_clients_is_told_once_and_used_again_once_it_is_right() {
+    const REFUSED: &str = "password authentication failed for user \"of_refused_fills\"";
+    let role = role("of_refused_fills");
+    let count = |log: &str, words: &str| log.lines().filter(|line| line.contains(words)).count();
+    let endpoint = pool(3).key("pool.min_pool_size", "2").key("auth.cache_ttl", "\"1s\"").start();
+    let told = || {
+        let log = endpoint.log();
+        let of_fills = |words| count(&log, &format!("{words} ahead of clients"));
+        [of_fills("could not open a server connection"), of_fills("server connections are opened")]
+    };
+    let is_filled = || role.processes(primary()).len() >= 2;
+    let mut client = role.connect(endpoint.writes());
+    fine(&mut client, "SELECT 1");
+    eventually(PATIENCE, "the pool is filled", is_filled);
+    let hash =
+        primary().psql("SELECT rolpassword FROM pg_authid WHERE rolname = 'of_refused_fills'").unwrap();
+    primary().psql("ALTER ROLE of_refused_fills PASSWORD 'another'").unwrap();
+    for process in role.processes(primary()) {
+        primary().psql(&format!("SELECT pg_terminate_backend({process})")).unwrap();
+    }
+    eventually(PATIENCE, "it is tried twice", || count(&primary().log(), REFUSED) == 2);
+    eventually(PATIENCE, "it is told", || told()[0] > 0);
+    assert_eq!(told(), [1, 0]);
+    primary().psql(&format!("ALTER ROLE of_refused_fills PASSWORD '{hash}'")).unwrap();
+    let let_in = || role.login().try_connect(endpoint.writes()).ok();
+    let (mut again, _) = within(PATIENCE, "a client is let in", let_in);
+    eventually(PATIENCE, "the pool is filled again", || is_filled() && told() == [1, 1]);
+    [&mut client, &mut again].map(|client| fine(client, "SELECT 1"));
+}
+
 /// A key that has the second client wait, and its value by which it does not.
 const RELAXED: [(&str, &str, &str); 4] = [
     ("pool.pool_size", "1", "2"),

@@ -65,6 +65,13 @@ pub const VANISHED_PATIENCE: Duration = Duration::from_secs(1);
 /// Answers to a client that has gone that are read before its server connection is closed: a server that sends notices that.
 pub const VANISHED_BYTES_MAX: usize = 256 * 1024;
 
+/// Turns that a login for `min_pool_size` sits out at most, once a server has refused it again and again. A turn comes every
+/// [`FILL_RETRY`](trunkline_pool::limits::FILL_RETRY): it is tried again within five minutes.
+pub const FILL_TURNS_OUT_MAX: u32 = 19;
+
+/// Servers of a pool's key on which the opening ahead is known to fail. Of one more, the log tells again.
+pub const FILL_FAILURES_MAX: usize = 64;
+
 /// How long the clients of a database and user may wait for a server connection before the log says so ...
 pub const POOL_WAIT_TOLD: Duration = Duration::from_secs(1);
 

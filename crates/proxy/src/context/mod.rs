@@ -17,7 +17,7 @@ use trunkline_session::{JournalPool, LoginParameters, Rewritten};
 
 pub(crate) use self::auth_choice::AuthChoice;
 pub use self::auth_choice::{AuthReason, ChosenMode, SettledAuth};
-pub(crate) use self::fills::{FillLogin, FillLogins};
+pub(crate) use self::fills::{FillFault, FillLogin, FillLogins, FillNews, FillOffer};
 pub(crate) use self::handle::{Handoff, Inbox, WorkerHandle};
 pub(crate) use self::interned::{Interned, UserLogin};
 pub(crate) use self::listeners::{

@@ -58,7 +58,7 @@ use self::staying::SequenceStay;
 use self::watch::Pause;
 use crate::admission::SessionPermit;
 use crate::cancel::CancelHandle;
-use crate::context::{Live, SlotGuard, Slots, Worker, log_connection};
+use crate::context::{FillOffer, Live, SlotGuard, Slots, Worker, log_connection};
 use crate::defaults::SessionDefaults;
 use crate::login::{NewSession, Relogin};
 use crate::pool::connection::ServerConnection;
@@ -237,7 +237,7 @@ impl Relay {
             watch: watch::Watch::new(),
             context: Box::new(context),
         };
-        relay.offer_login();
+        relay.offer_login(FillOffer::NewClient);
         relay
     }
 

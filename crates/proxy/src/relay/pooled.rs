@@ -15,7 +15,7 @@ use trunkline_topology::ServerId;
 use super::vanished::see_off;
 use super::{Next, Relay, SessionContext};
 use crate::cancel::Parting;
-use crate::context::{FillLogin, Worker};
+use crate::context::{FillLogin, FillOffer, Worker};
 use crate::defaults::{ReportedDefaults, SessionDefaults};
 use crate::limits::{DEFAULTS_NEWS_PATIENCE, POOL_RESET_TIMEOUT, POOL_STAY, TICK};
 use crate::pool::connection::ServerConnection;
@@ -57,11 +57,11 @@ impl Relay {
     }
 
     /// Has others opened ahead of clients of its pools by what it has logged in with, where `min_pool_size` asks for them.
-    pub(super) fn offer_login(&self) {
+    pub(super) fn offer_login(&self, by: FillOffer) {
         let SessionContext { seat, relogin, criteria, .. } = &*self.context;
         let (Some(seat), Some(relogin)) = (seat, relogin) else { return };
         if self.live.pool.min_pool_size > 0 {
-            self.worker.shared.fills.offer(seat.id(), &relogin.login, || FillLogin {
+            self.worker.shared.fills.offer(seat.id(), &relogin.login, by, || FillLogin {
                 login: Arc::clone(&relogin.login),
                 listener: Arc::clone(&criteria.listener),
                 attrs: criteria.attrs,

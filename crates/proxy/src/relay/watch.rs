@@ -15,7 +15,7 @@ use super::planned::{PlannedSearch, Refusals};
 use super::pooled::Staying;
 use super::repeat::RepeatSearch;
 use super::{Ending, Relay};
-use crate::context::{Order, Slot};
+use crate::context::{FillOffer, Order, Slot};
 use crate::errors::{IdleLimit, Refusal};
 use crate::limits::{FAREWELL_PATIENCE, TICK};
 use crate::pool::connection::ServerConnection;
@@ -183,7 +183,7 @@ impl Relay {
         }
         // An order replaces a pending recheck, so each implies one.
         self.live = self.worker.shared.live();
-        self.offer_login();
+        self.offer_login(FillOffer::Session);
         self.watch.must_look();
         self.context.staying = Staying::Unknown;
         self.check_deadlines().or_else(|| self.look(cx))

@@ -6,6 +6,7 @@ use std::time::Instant;
 use trunkline_pool::{PoolId, PoolKey};
 use trunkline_reactor::timer;
 use trunkline_session::{ConnectionState, SessionState, diff};
+use trunkline_topology::ServerId;
 
 use super::connection::{ReadyServer, log_in_either_way};
 use super::login::{LoginError, LoginReply};
@@ -13,7 +14,7 @@ use super::means::LoginMeans;
 use super::patience::answered;
 use super::restore::LoginAs;
 use super::take::{Search, ServerCriteria, TakeError};
-use crate::context::{FillLogin, UserLogin, Worker};
+use crate::context::{FillFault, FillLogin, FillNews, UserLogin, Worker};
 use crate::defaults::{ReportedDefaults, SessionDefaults};
 use crate::limits::DEFAULTS_NEWS_PATIENCE;
 use crate::pool::connection::ServerConnection;
@@ -34,33 +35,54 @@ enum FillError {
     NotClean,
 }
 
+impl FillError {
+    fn fault(&self) -> FillFault {
+        match self {
+            Self::Login(LoginError::Refused { .. } | LoginError::NoMeans { .. }) => FillFault::Refused,
+            Self::Login(LoginError::Lost(_) | LoginError::Exposed | LoginError::Exchange(_))
+            | Self::NotReached
+            | Self::StandsIn
+            | Self::Defaults
+            | Self::NotClean => FillFault::Other,
+        }
+    }
+}
+
 /// Opens a connection for this place, and gives it to whoever asks next. Where that fails, its pool is tried again after a
-/// while.
+/// while; the log is told once.
 pub(crate) async fn open_ahead(worker: &Worker, place: OpenPlace, key: PoolId) {
-    let pool = worker.shared.pools.lock().key_of(key).cloned();
+    let (pool, server) = (worker.shared.pools.lock().key_of(key).cloned(), place.server());
+    let fills = &worker.shared.fills;
     // Its place is given back as one that failed: none is tried at once again.
-    let (Some(pool), Some(login)) = (pool, worker.shared.fills.of(key)) else { return };
+    let (Some(pool), Some(login)) = (pool, fills.next(key, server)) else { return };
     let names = [pool.user(), pool.database()];
     match logged_in(worker, &place, &login, names).await {
         Ok((mut server, own)) => {
+            if fills.succeeded(key, place.server()) == FillNews::News {
+                tracing::info!(
+                    server.name = %server.name, db.user = pool.user(), db.name = pool.database(),
+                    "server connections are opened ahead of clients again (min_pool_size)"
+                );
+            }
             let (state, defaults) = (std::mem::take(&mut *server.state), own.digest());
             server.own = Some(Arc::new(own));
             server.member = PoolMember::opened(place, worker.shelf.name(worker.index));
             worker.check_in(server, state, defaults, Instant::now());
         }
         Err(error) => {
-            if matches!(error, FillError::Login(LoginError::Refused { .. } | LoginError::NoMeans { .. })) {
-                worker.shared.fills.refused(key, &login);
+            if fills.failed(key, server, error.fault(), &error.to_string()) == FillNews::News {
+                log_failed(worker, server, &pool, &error);
             }
-            log_failed(&pool, &error);
         }
     }
 }
 
-fn log_failed(pool: &PoolKey, error: &FillError) {
+fn log_failed(worker: &Worker, server: ServerId, pool: &PoolKey, error: &FillError) {
+    let snapshot = worker.shared.health.load();
+    let name = snapshot.server(server).map(|status| &*status.name);
     tracing::info!(
-        db.user = pool.user(), db.name = pool.database(), %error,
-        "could not open a server connection ahead of clients (min_pool_size), trying again later"
+        server.name = name, db.user = pool.user(), db.name = pool.database(), %error,
+        "could not open a server connection ahead of clients (min_pool_size), trying again from time to time"
     );
 }
 
