@@ -33,6 +33,8 @@ pub(crate) struct Driver {
 struct IoSource {
     made: u32,
     ready: Cell<Ready>,
+    /// What epoll is asked to report.
+    asked: Cell<Interest>,
     reader: RefCell<Option<Waker>>,
     writer: RefCell<Option<Waker>>,
 }
@@ -88,33 +90,30 @@ impl Driver {
         Ok((driver, waker))
     }
 
-    /// Registers `descriptor` with epoll. The readiness in `assumed` holds until the first event.
+    /// Registers `descriptor` with epoll. The readiness in `assumed` holds until the first event. Room that is assumed is asked
+    /// about only once there is none: epoll would report it at once, for nobody.
     ///
     /// # Errors
     /// What the kernel says.
     pub(crate) fn register(self: &Rc<Self>, descriptor: RawFd, assumed: Assumed) -> io::Result<Registration> {
         let made = self.made.get().wrapping_add(1);
         self.made.set(made);
-        let ready = match assumed {
-            Assumed::Nothing => Ready(0),
-            Assumed::Room => Ready(Ready::WRITE),
-            Assumed::All => Ready(Ready::READ | Ready::WRITE),
+        let (ready, asked) = match assumed {
+            Assumed::Nothing => (Ready(0), BOTH_WAYS),
+            Assumed::Room => (Ready(Ready::WRITE), Interest::READABLE),
+            Assumed::All => (Ready(Ready::READ | Ready::WRITE), Interest::READABLE),
         };
         let source = Rc::new(IoSource {
             made,
             ready: Cell::new(ready),
+            asked: Cell::new(asked),
             reader: RefCell::default(),
             writer: RefCell::default(),
         });
         let key = self.sources.borrow_mut().insert(Rc::clone(&source));
         let registration = Registration { driver: Rc::clone(self), source, key };
         let poll = self.poll.borrow();
-        let token = Token(key | (made as usize) << KEY_BITS);
-        poll.registry().register(
-            &mut SourceFd(&descriptor),
-            token,
-            Interest::READABLE | Interest::WRITABLE,
-        )?;
+        poll.registry().register(&mut SourceFd(&descriptor), token(key, made), asked)?;
         Ok(registration)
     }
 
@@ -190,7 +189,7 @@ impl IoSource {
         {
             waker.wake_by_ref();
         }
-        // The waker is taken: every event reports room, and a task that has written all its bytes needs no further wake-up.
+        // The waker is taken: every event reports room that is asked about, and a task that has written all its bytes needs no further wake-up.
         if ready.has(Ready::WRITE | Ready::WRITE_CLOSED)
             && let Some(waker) = self.writer.borrow_mut().take()
         {
@@ -285,13 +284,17 @@ impl Registration {
     /// # Errors
     /// What the kernel says.
     pub(crate) fn ask_again(&self, descriptor: RawFd) -> io::Result<()> {
-        let poll = self.driver.poll.borrow();
-        poll.registry().reregister(
-            &mut SourceFd(&descriptor),
-            token(self.key, self.source.made),
-            BOTH_WAYS,
-        )?;
+        self.ask_for(descriptor, self.source.asked.get())?;
         self.source.forget(Ready::READ);
+        Ok(())
+    }
+
+    /// What is there already is reported, too.
+    fn ask_for(&self, descriptor: RawFd, asked: Interest) -> io::Result<()> {
+        let poll = self.driver.poll.borrow();
+        let token = token(self.key, self.source.made);
+        poll.registry().reregister(&mut SourceFd(&descriptor), token, asked)?;
+        self.source.asked.set(asked);
         Ok(())
     }
 
@@ -301,8 +304,15 @@ impl Registration {
     }
 
     /// A write found no room, or not enough.
-    pub(crate) fn would_block_to_write(&self) {
+    ///
+    /// # Errors
+    /// What the kernel says when it is first asked to report room.
+    pub(crate) fn would_block_to_write(&self, descriptor: RawFd) -> io::Result<()> {
+        if self.source.asked.get() != BOTH_WAYS {
+            self.ask_for(descriptor, BOTH_WAYS)?;
+        }
         self.source.forget(Ready::WRITE | Ready::WRITE_CLOSED);
+        Ok(())
     }
 }
 

@@ -183,11 +183,8 @@ impl Stream {
     /// # Errors
     /// What the kernel says; the connection is closed then.
     pub fn release(self) -> io::Result<Accepted> {
+        let descriptor = self.descriptor();
         let Stream { registration, socket } = self;
-        let descriptor = match &socket {
-            Socket::Tcp(socket) => socket.as_raw_fd(),
-            Socket::Unix(socket) => socket.as_raw_fd(),
-        };
         registration.deregister(descriptor)?;
         Ok(Accepted(socket))
     }
@@ -231,12 +228,12 @@ impl Stream {
     }
 
     fn new(socket: Socket, assumed: Assumed) -> io::Result<Self> {
-        let descriptor = match &socket {
-            Socket::Tcp(socket) => socket.as_raw_fd(),
-            Socket::Unix(socket) => socket.as_raw_fd(),
-        };
-        let registration = driver()?.register(descriptor, assumed)?;
+        let registration = driver()?.register(socket.as_fd().as_raw_fd(), assumed)?;
         Ok(Stream { registration, socket })
+    }
+
+    fn descriptor(&self) -> RawFd {
+        self.socket.as_fd().as_raw_fd()
     }
 
     /// Makes a drop discard bytes that the kernel has not delivered (SO_LINGER 0). On a Unix socket nothing
@@ -264,7 +261,7 @@ impl Stream {
         let outcome = send(self, bytes, SendFlags::NOSIGNAL);
         match outcome {
             Ok(n) if n == bytes.len() => {}
-            Ok(_) | Err(Errno::AGAIN) => self.registration.would_block_to_write(),
+            Ok(_) | Err(Errno::AGAIN) => self.registration.would_block_to_write(self.descriptor())?,
             Err(_) => {}
         }
         outcome.map_err(io::Error::from)
