@@ -9,6 +9,7 @@
 //! of users and unknown names are treated alike in this, so that timing reveals nothing.
 
 mod cache;
+mod file;
 #[expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
 mod query;
 mod secret;
@@ -17,6 +18,7 @@ mod userlist;
 mod waiting;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -31,6 +33,7 @@ pub use query::{SecretsAccess, to_ask, try_access, without_hosts};
 pub use secret::{Secret, Unusable};
 pub use userlist::{ProblemKind, UsersFileError, UsersFileProblem, check as check_users_file};
 
+use file::FileSecrets;
 use task::{Freshness, StoreRequest};
 
 /// Look-ups waiting for the store; one more fails at once with [`LookupError::Busy`].
@@ -175,6 +178,8 @@ enum PendingLookup {
 #[derive(Clone, Debug)]
 pub struct SecretStore {
     requests: mpsc::Sender<StoreRequest>,
+    /// Where secrets come from, if that is a file.
+    file: Option<Arc<FileSecrets>>,
 }
 
 impl SecretStore {
@@ -189,8 +194,9 @@ impl SecretStore {
     ) -> Result<SecretStore, UsersFileError> {
         let (requests, received) = mpsc::channel(LOOKUPS_WAITING_MAX);
         let source = task::SourceReader::open(&settings, health)?;
+        let file = source.file().map(Arc::clone);
         runtime.spawn(task::run(source, settings.cache_ttl, received));
-        Ok(SecretStore { requests })
+        Ok(SecretStore { requests, file })
     }
 
     /// The secret of a user, as it is now. While it cannot be read within [`REFRESH_PATIENCE`], or more than
@@ -199,10 +205,17 @@ impl SecretStore {
     /// # Errors
     /// When it cannot be said now; see [`LookupError`]. An unknown user is a [`Secret::Unusable`].
     pub async fn lookup(&self, user: &str) -> Result<Secret, LookupError> {
-        match timer::timeout(REFRESH_PATIENCE, self.ask(user, Freshness::Current)).await {
-            Ok(Ok(secret)) => Ok(secret),
-            Ok(Err(_)) | Err(_) => self.ask(user, Freshness::Lately).await,
+        if let Some(secret) = self.file.as_ref().and_then(|file| file.at_hand(user)) {
+            return Ok(secret);
         }
+        let secret = match timer::timeout(REFRESH_PATIENCE, self.ask(user, Freshness::Current)).await {
+            Ok(Ok(secret)) => secret,
+            Ok(Err(_)) | Err(_) => self.ask(user, Freshness::Lately).await?,
+        };
+        if let Some(file) = &self.file {
+            file.keep(user, &secret);
+        }
+        Ok(secret)
     }
 
     /// What the source says of a user now: one attempt, and nothing that was read before. For tasks beside the sessions.

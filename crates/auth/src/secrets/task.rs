@@ -1,8 +1,8 @@
 //! The task that owns the cache and the source.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -11,9 +11,10 @@ use trunkline_health::Health;
 use trunkline_telemetry::log_rate::LogRate;
 
 use super::cache::{Cache, CachedSecret};
+use super::file::FileSecrets;
 use super::query::QuerySource;
-use super::secret::{Secret, Stored, Unusable};
-use super::userlist::{self, Users, UsersFileError};
+use super::secret::{Secret, Stored};
+use super::userlist::UsersFileError;
 use super::waiting::{Acquaintance, BATCH_MAX, Waiting};
 use super::{LOOKUPS_WAITING_MAX, LookupError, REFRESHES_PER_SECOND_MAX, SecretSettings, SecretSource};
 
@@ -55,19 +56,7 @@ pub(super) enum Freshness {
 #[derive(Debug)]
 pub(super) enum SourceReader {
     Query(Box<QuerySource>),
-    File(FileSource),
-}
-
-/// A users file and what was read of it.
-pub(super) struct FileSource {
-    path: PathBuf,
-    users: Users,
-}
-
-impl std::fmt::Debug for FileSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "FileSource({}, {} users)", self.path.display(), self.users.len())
-    }
+    File(Arc<FileSecrets>),
 }
 
 impl SourceReader {
@@ -76,20 +65,22 @@ impl SourceReader {
             SecretSource::Query(custom) => {
                 Ok(SourceReader::Query(Box::new(QuerySource::new(health, custom.clone()))))
             }
-            SecretSource::File(path) => {
-                Ok(SourceReader::File(FileSource { path: path.clone(), users: userlist::read(path)? }))
-            }
+            SecretSource::File(path) => Ok(SourceReader::File(Arc::new(FileSecrets::read(path)?))),
+        }
+    }
+
+    /// What whoever asks may look in itself.
+    pub(super) fn file(&self) -> Option<&Arc<FileSecrets>> {
+        match self {
+            SourceReader::Query(_) => None,
+            SourceReader::File(file) => Some(file),
         }
     }
 
     async fn fetch(&mut self, users: &[Box<str>]) -> Result<Vec<Result<Stored, LookupError>>, LookupError> {
         match self {
             SourceReader::Query(query) => query.fetch(users).await,
-            SourceReader::File(file) => {
-                let unknown = || Stored::Unusable(Unusable::Unknown);
-                let stored = |user| Ok(file.users.get(user).cloned().unwrap_or_else(unknown));
-                Ok(users.iter().map(stored).collect())
-            }
+            SourceReader::File(file) => Ok(users.iter().map(|user| Ok(file.stored(user))).collect()),
         }
     }
 }

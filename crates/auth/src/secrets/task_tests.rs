@@ -1,8 +1,10 @@
 //! The store without servers: a users file, and nobody up.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use super::super::secret::Unusable;
 use super::super::{SecretStore, USER_NAME_BYTES_MAX};
 use super::*;
 
@@ -21,8 +23,7 @@ impl UsersFile {
     }
 
     fn store(&self) -> SecretStore {
-        let file = FileSource { path: self.0.clone(), users: userlist::read(&self.0).expect("a good file") };
-        start(SourceReader::File(file))
+        start(SourceReader::File(Arc::new(FileSecrets::read(&self.0).expect("a good file"))))
     }
 }
 
@@ -34,8 +35,9 @@ impl Drop for UsersFile {
 
 fn start(source: SourceReader) -> SecretStore {
     let (requests, received) = mpsc::channel(super::super::LOOKUPS_WAITING_MAX);
+    let file = source.file().map(Arc::clone);
     tokio::spawn(run(source, TTL, received));
-    SecretStore { requests }
+    SecretStore { requests, file }
 }
 
 fn password(secret: &Secret) -> (&str, String) {
@@ -65,6 +67,23 @@ async fn unknown_and_impossible_users_are_unknown() {
         let secret = store.lookup(user).await.expect("an answer");
         assert!(matches!(secret, Secret::Unusable(Unusable::Unknown)), "{user}");
     }
+}
+
+#[tokio::test]
+async fn what_a_file_has_is_told_without_the_task() {
+    let file = UsersFile::new("\"app\" \"hunter2\"\n\"old\" \"md5a3556571e93b0d20722ba62be61e8c2d\"\n");
+    let (requests, received) = mpsc::channel(1);
+    let secrets = Some(Arc::new(FileSecrets::read(&file.0).expect("a good file")));
+    drop(received);
+    let stopped = SecretStore { requests, file: secrets };
+    assert!(matches!(stopped.lookup("old").await, Ok(Secret::Md5(_))));
+    assert!(matches!(stopped.lookup("nobody").await, Ok(Secret::Unusable(Unusable::Unknown))));
+    assert_eq!(stopped.lookup("app").await.expect_err("no verifier yet"), LookupError::Stopped);
+    let SecretStore { requests, .. } =
+        start(SourceReader::File(Arc::clone(stopped.file.as_ref().expect("it has one"))));
+    let running = SecretStore { requests, file: stopped.file.clone() };
+    let made = running.lookup("app").await.expect("known");
+    assert_eq!(password(&made), password(&stopped.lookup("app").await.expect("it is kept")));
 }
 
 #[test]
@@ -104,14 +123,14 @@ fn secrets_that_servers_refuse_fill_no_queue() {
 async fn a_store_that_has_stopped_says_so() {
     let (requests, received) = mpsc::channel(1);
     drop(received);
-    let store = SecretStore { requests };
+    let store = SecretStore { requests, file: None };
     assert_eq!(store.lookup("app").await.expect_err("stopped"), LookupError::Stopped);
 }
 
 #[tokio::test]
 async fn a_full_queue_refuses_at_once() {
     let (requests, _received) = mpsc::channel(1);
-    let store = SecretStore { requests };
+    let store = SecretStore { requests, file: None };
     let request = StoreRequest::Reload { cache_ttl: TTL };
     store.requests.try_send(request).unwrap_or_else(|_| panic!("there is room for one"));
     assert_eq!(store.lookup("app").await.expect_err("full"), LookupError::Busy);
