@@ -28,7 +28,13 @@ pub fn all(mut bytes: &[u8]) -> (Vec<(u8, &[u8])>, usize) {
 /// An ErrorResponse or NoticeResponse.
 #[must_use]
 pub fn report(tag: u8, severity: &str, code: &str) -> Vec<u8> {
-    message(tag, format!("S{severity}\0V{severity}\0C{code}\0Msaid the model\0\0").as_bytes())
+    told(tag, severity, code, "said the model")
+}
+
+/// The same with its text.
+#[must_use]
+pub fn told(tag: u8, severity: &str, code: &str, text: &str) -> Vec<u8> {
+    message(tag, format!("S{severity}\0V{severity}\0C{code}\0M{text}\0\0").as_bytes())
 }
 
 /// Whether a message is an error that ends the session.

@@ -5,7 +5,7 @@ use trunkline_model::{Rng, wire};
 /// Requests sent at once.
 pub(crate) struct Flight {
     pub(crate) bytes: Vec<u8>,
-    look: Look,
+    pub(crate) look: Look,
 }
 
 /// Which answers a flight may have.
@@ -18,21 +18,27 @@ pub(crate) enum Look {
     Unnamed,
     /// Also nothing: it asks for the last number that a sequence gave.
     Last,
+    /// Those of a connection of its own, but for the codes of errors in a transaction that has failed.
+    Strict,
 }
 
 impl Flight {
     #[track_caller]
-    pub(crate) fn check(&self, expected: &[u8], received: &[u8]) {
+    pub(crate) fn check(&self, expected: &[u8], received: &[u8]) -> Checked {
         if expected == received {
-            return;
+            return Checked::Same;
         }
         let (messages, rest) = wire::all(received);
         assert_eq!(rest, 0, "a message is cut");
         if has_failed(&messages) && has_failed(&wire::all(expected).0) {
-            return;
+            return Checked::Same;
+        }
+        if self.look == Look::Strict && may_differ(&wire::all(expected).0, &messages) {
+            return Checked::Other;
         }
         let is_allowed = match self.look {
             Look::Any => false,
+            Look::Strict => is_same_but_for_errors(&wire::all(expected).0, &messages),
             Look::Unnamed => match &messages[..] {
                 [(b'E', error), (b'Z', b"I")] => error.windows(7).any(|it| it == b"C0A000\0"),
                 _other => false,
@@ -41,7 +47,37 @@ impl Flight {
         };
         let story = super::world::story;
         assert!(is_allowed, "{:?}: expected {}, received {}", self.look, story(expected), story(received));
+        Checked::Same
     }
+}
+
+/// What became of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checked {
+    Same,
+    /// The answers are others, as they may be: what follows cannot be compared any more.
+    Other,
+}
+
+/// Whether messages differ in a transaction that has failed: the proxy can prepare nothing there.
+fn may_differ(expected: &[(u8, &[u8])], received: &[(u8, &[u8])]) -> bool {
+    let is_in_failed =
+        |messages: &[(u8, &[u8])]| messages.iter().any(|(tag, body)| *tag == b'Z' && *body == b"E");
+    !is_same_but_for_errors(expected, received) && is_in_failed(expected) && is_in_failed(received)
+}
+
+/// Whether answers are the same but for errors that may be others.
+fn is_same_but_for_errors(expected: &[(u8, &[u8])], received: &[(u8, &[u8])]) -> bool {
+    let is_in_failed = |at: usize| {
+        let next = expected[at..].iter().find(|(tag, _)| *tag == b'Z');
+        next.is_none_or(|(_, status)| *status == b"E")
+    };
+    expected.len() == received.len()
+        && expected
+            .iter()
+            .zip(received)
+            .enumerate()
+            .all(|(at, (one, other))| one == other || (one.0 == b'E' && other.0 == b'E' && is_in_failed(at)))
 }
 
 /// Whether a flight in a transaction that has failed was refused. PostgreSQL refuses each message there, the model not
@@ -94,7 +130,7 @@ const WITHIN: [&str; 12] = [
     "execute s1",
 ];
 
-fn query(sql: &str) -> Vec<u8> {
+pub(crate) fn query(sql: &str) -> Vec<u8> {
     wire::message(b'Q', format!("{sql}\0").as_bytes())
 }
 
@@ -107,7 +143,7 @@ fn run(name: &str) -> Vec<u8> {
     [bind, wire::message(b'E', b"\0\0\0\0\0")].concat()
 }
 
-fn sync() -> Vec<u8> {
+pub(crate) fn sync() -> Vec<u8> {
     wire::message(b'S', b"")
 }
 

@@ -6,6 +6,7 @@
 
 mod flights;
 mod pooled;
+mod shared;
 mod world;
 
 use trunkline_model::{Rng, script, wire};

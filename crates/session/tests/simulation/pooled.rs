@@ -9,7 +9,7 @@ use trunkline_session::{
     Rewritten, ServerRole, ServerThen, Session, SessionSettings, StatementNames, Tracking, diff,
 };
 
-use super::flights::{Flight, flights};
+use super::flights::{Checked, Flight, flights};
 use super::world::story;
 use super::{chunk, each_seed_of};
 
@@ -19,7 +19,7 @@ struct Connection {
     state: ConnectionState,
 }
 
-struct Client {
+pub(crate) struct Client {
     session: Session,
     flights: std::vec::IntoIter<Flight>,
     /// What a connection of its own answers.
@@ -33,15 +33,33 @@ struct Client {
     said: Vec<String>,
 }
 
+/// How the model's servers keep statements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Servers {
+    Simple,
+    /// See [`Server::strict`].
+    Strict,
+}
+
+impl Servers {
+    fn server(self, joins_pipeline: bool) -> Server {
+        let server = Server::new(joins_pipeline);
+        if self == Self::Strict { server.strict() } else { server }
+    }
+}
+
 /// The connections that nobody has, and what became of all.
-struct Pool {
+pub(crate) struct Pool {
     idle: Vec<Connection>,
     login: Arc<LoginParameters>,
     names: StatementNames,
-    opened: usize,
-    reused: usize,
+    servers: Servers,
+    pub(crate) opened: usize,
+    pub(crate) reused: usize,
     unchanged: usize,
-    pinned: usize,
+    /// What clients get cannot be compared any more.
+    pub(crate) is_over: bool,
+    pub(crate) pinned: usize,
 }
 
 /// Idle connections that are kept.
@@ -52,9 +70,19 @@ fn greeting() -> Vec<u8> {
 }
 
 impl Pool {
-    fn new(names: StatementNames) -> Self {
+    pub(crate) fn new(names: StatementNames, servers: Servers) -> Self {
         let login = Arc::new(LoginParameters::new(&greeting()));
-        Self { idle: Vec::new(), login, names, opened: 0, reused: 0, unchanged: 0, pinned: 0 }
+        Self {
+            idle: Vec::new(),
+            login,
+            names,
+            servers,
+            opened: 0,
+            reused: 0,
+            unchanged: 0,
+            is_over: false,
+            pinned: 0,
+        }
     }
 
     /// Any idle connection that fits, or a new one.
@@ -69,7 +97,7 @@ impl Pool {
         }
         self.opened += 1;
         let state = ConnectionState::logged_in(rng.one_in(4), Arc::clone(&self.login));
-        Connection { server: Server::new(rng.one_in(2)), state }
+        Connection { server: self.servers.server(rng.one_in(2)), state }
     }
 
     fn give_back(&mut self, rng: &mut Rng, server: Server, state: ConnectionState) {
@@ -111,7 +139,7 @@ fn run_alone(server: &mut Server, alignment: &trunkline_session::Alignment) -> A
 }
 
 impl Client {
-    fn new(rng: &mut Rng, number: usize, pool: &Pool) -> Self {
+    pub(crate) fn new(rng: &mut Rng, flights: Vec<Flight>, pool: &Pool) -> Self {
         let settings = SessionSettings {
             sql_bytes_max: if rng.one_in(2) { 100 } else { 0 },
             report_timing: ReportTiming::Off,
@@ -124,8 +152,8 @@ impl Client {
         };
         Self {
             session: Session::new(settings, Instant::now()),
-            flights: flights(rng, number).into_iter(),
-            own: Server::new(false),
+            flights: flights.into_iter(),
+            own: pool.servers.server(false),
             connection: None,
             client_tail: Vec::new(),
             server_tail: Vec::new(),
@@ -169,7 +197,7 @@ impl Client {
     }
 
     /// One flight of its requests, and the answers to it.
-    fn fly(&mut self, rng: &mut Rng, pool: &mut Pool) {
+    pub(crate) fn fly(&mut self, rng: &mut Rng, pool: &mut Pool) {
         let Some(flight) = self.flights.next() else { return pool.end(rng, self) };
         if self.connection.is_none() {
             self.check_out(rng, pool);
@@ -191,13 +219,14 @@ impl Client {
         while self.session.has_questions()
             && let Some(asked) = self.session.questions()
         {
+            self.said.push(format!("asked {}", story(&asked)));
             self.send(&asked);
             self.relay(rng);
         }
         assert!(self.client_tail.is_empty() && self.server_tail.is_empty(), "bytes left over");
         let received = std::mem::take(&mut self.received);
         self.said.push(format!("server {}", story(&received)));
-        flight.check(&expected, &received);
+        pool.is_over |= flight.check(&expected, &received) == Checked::Other;
         if !rng.one_in(8) {
             self.check_in(rng, pool);
         }
@@ -292,9 +321,14 @@ fn clients_that_share_connections_see_what_their_own_would_answer() {
             true => StatementNames::OfClient,
             false => StatementNames::OfContent { statements_max: 1 + u32::from(rng.one_in(2)) * 100 },
         };
-        let mut pool = Pool::new(names);
+        let mut pool = Pool::new(names, Servers::Simple);
         let count = 2 + rng.below(3);
-        let mut clients: Vec<Client> = (0..count).map(|number| Client::new(rng, number, &pool)).collect();
+        let mut clients: Vec<Client> = (0..count)
+            .map(|number| {
+                let flights = flights(rng, number);
+                Client::new(rng, flights, &pool)
+            })
+            .collect();
         for _ in 0..40 {
             let number = rng.below(count);
             clients[number].fly(rng, &mut pool);

@@ -21,6 +21,9 @@ impl Server {
     }
 
     pub(super) fn parse(&mut self, body: &[u8]) -> Option<()> {
+        if self.is_strict {
+            return self.parse_strictly(body);
+        }
         let (name, rest) = wire::cstr(body)?;
         let (sql, _) = wire::cstr(rest)?;
         if name.is_empty() {
@@ -35,6 +38,9 @@ impl Server {
     }
 
     pub(super) fn bind(&mut self, body: &[u8]) -> Option<()> {
+        if self.is_strict {
+            return self.bind_strictly(body);
+        }
         let (portal, rest) = wire::cstr(body)?;
         let (statement, _) = wire::cstr(rest)?;
         self.has_no_statement = !self.statements.contains_key(&statement);
@@ -53,6 +59,9 @@ impl Server {
     }
 
     pub(super) fn describe(&mut self, body: &[u8]) -> Option<()> {
+        if self.is_strict {
+            return self.describe_strictly(body);
+        }
         let (&kind, rest) = body.split_first()?;
         let (name, _) = wire::cstr(rest)?;
         let sql = match kind {

@@ -43,12 +43,15 @@ impl Server {
         match words {
             ["prepare", name, "as", sql @ ..] => {
                 let sql = sql.join(" ");
-                if sql == "bad" || self.statements.contains_key(*name) {
+                if sql == "bad" || (!self.is_strict && self.statements.contains_key(*name)) {
                     return None;
                 }
-                self.statements.insert((*name).to_owned(), sql);
+                self.make((*name).to_owned(), sql, b"")?;
             }
-            ["deallocate", name] => drop(self.statements.remove(*name)?),
+            ["deallocate", name] => {
+                self.find(name)?;
+                self.statements.remove(*name);
+            }
             ["insert", number] => {
                 self.left.last = (*number).to_owned();
                 return Some("INSERT 0 1".to_owned());

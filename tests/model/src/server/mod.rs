@@ -11,12 +11,14 @@ mod copy;
 mod extended;
 mod left;
 mod login;
+mod strict;
 mod transaction;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use self::copy::CopyIn;
 use self::left::Left;
+use self::strict::{Made, Refusal};
 use crate::wire;
 
 #[derive(Clone)]
@@ -69,6 +71,11 @@ pub struct Server {
     local: Settings,
     reported: String,
     left: Left,
+    is_strict: bool,
+    /// Of the prepared statements, and of some that are gone.
+    made: BTreeMap<String, Made>,
+    /// What the next error says.
+    refusal: Option<Refusal>,
     portals: HashMap<String, Portal>,
 }
 
@@ -190,7 +197,11 @@ impl Server {
     }
 
     fn error(&mut self, code: &str) {
-        self.put(wire::report(b'E', "ERROR", code));
+        let report = match self.refusal.take() {
+            Some((code, text)) => wire::told(b'E', "ERROR", code, &text),
+            None => wire::report(b'E', "ERROR", code),
+        };
+        self.put(report);
         self.answered = self.put_out;
         // What was deferred is undone, too.
         self.is_deferred_failure = false;
@@ -291,6 +302,13 @@ impl Server {
                 self.rows(words[0], number.unwrap_or(0));
                 format!("SELECT {}", number.unwrap_or(0))
             }
+            ["tell", told] => {
+                if is_simple {
+                    self.answer(b'T', b"\0\0");
+                }
+                self.answer(b'D', told.as_bytes());
+                "SELECT 1".to_owned()
+            }
             ["show", name] => {
                 if is_simple {
                     self.answer(b'T', b"\0\0");
@@ -323,7 +341,7 @@ impl Server {
                 return Ran::Copying;
             }
             ["execute", name] => {
-                return match self.statements.get(*name).cloned() {
+                return match self.revalidated(name) {
                     Some(sql) => self.run(&sql, is_simple),
                     None => Ran::Failed,
                 };

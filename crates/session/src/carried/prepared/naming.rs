@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use trunkline_codec::frontend::{Close, Describe, FrontendTag, Target};
 
+use super::presence::Presence;
 use super::saved::{StatementOrigin, Wire};
 use super::{Pending, Prepared, SavedStatement};
 use crate::carried::content::{ContentId, ContentThere};
@@ -174,7 +175,9 @@ impl Prepared {
     fn standing(&self, name: &[u8], ahead: AheadOfMessage) -> NameStanding<'_> {
         let settled = self.get(name);
         let mut standing = settled.map_or(NameStanding::Nothing, NameStanding::Settled);
-        let mut is_shared = settled.is_some_and(|saved| saved.wire != Wire::OfClient);
+        // One that the server lacks would be made again, behind what drops it.
+        let mut is_shared =
+            settled.is_some_and(|saved| saved.wire != Wire::OfClient || saved.presence != Presence::Present);
         let mut is_unsettled = false;
         let earlier = self.pending.len().saturating_sub(ahead.in_series);
         for (at, pending) in self.pending.iter().enumerate() {

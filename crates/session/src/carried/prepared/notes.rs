@@ -159,8 +159,17 @@ impl Prepared {
             self.notes.unnamed = UnnamedUse::Settled;
             names.push(Name::default());
         }
-        names.retain(|name| self.is_unknown(name));
+        names.retain(|name| self.is_unknown(name) && self.is_there(name));
         names
+    }
+
+    /// Whether the server would describe the statement itself: under its name it may have nothing, or a stand-in. Such a one is
+    /// described when it is prepared again.
+    fn is_there(&self, name: &[u8]) -> bool {
+        self.get(name).is_some_and(|saved| match saved.wire {
+            Wire::OfClient => name.is_empty() || saved.presence == Presence::Present,
+            Wire::OfContent(id) => self.has_content(saved, id),
+        })
     }
 
     /// The same for a session that is about to leave its server, its last chance to describe them.

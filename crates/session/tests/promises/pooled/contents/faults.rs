@@ -316,3 +316,27 @@ fn words_that_only_begin_like_others_do_not_matter() {
     one.client(&[query("select executed_at, prepared from t")]).server(&[complete("SELECT 0"), ready('I')]);
     is_shared("select executed_at, 'known' from t", &["a", "b"], &one.checks_in());
 }
+
+#[test]
+fn a_stand_in_is_not_described_as_its_statement() {
+    let mut one = sharing();
+    let flight = [parse("s", "select 1"), parse("s", "select 2"), sync()];
+    one.waits_in_series(&flight, &["P@0:select 1"]);
+    one.server(&[m('1')]).swallows(&[m('3')]);
+    let again = &flight[1..];
+    one.needs_first(again, &["Ps", "H"]).swallows(&[m('1')]);
+    one.client(again).server(&[report('E', "ERROR", "42P05"), ready('I')]);
+    assert!(one.session.questions().is_none(), "it would be told what the stand-in returns");
+    one.needs_first(&[bind("s"), sync()], &["CSs", "Ps:select 1", "DSs", "H"]);
+}
+
+#[test]
+fn a_statement_that_sql_may_drop_is_not_made_again_behind_it() {
+    let mut one = sharing();
+    one.makes("s", "select 1", &["a"]);
+    let flight = [query("deallocate s"), bind("s"), sync()];
+    one.needs_first(&flight, &["Ps", "S"]).swallows(&[m('1'), ready('I')]);
+    one.waits(&flight, &["Qdeallocate s"]);
+    one.server(&[complete("DEALLOCATE"), ready('I')]);
+    one.sends(&flight[1..], &["B:s", "S"]).server(&[report('E', "ERROR", "26000"), ready('I')]);
+}
