@@ -39,33 +39,6 @@ pub(crate) fn may_refer(sql: &[u8]) -> bool {
     })
 }
 
-/// Words that stand for the moment at which a constant is read.
-const MOMENTS: [&[u8]; 4] = [b"now", b"today", b"tomorrow", b"yesterday"];
-
-/// Whether a statement may have a constant whose value is the moment at which it is prepared: nobody else's is the same.
-pub(crate) fn has_moment(sql: &[u8]) -> bool {
-    let is_letter = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphabetic);
-    let names_one = |text: &[u8]| {
-        let is_in = |word: &[u8]| {
-            text.windows(word.len()).enumerate().any(|(at, window)| {
-                window.eq_ignore_ascii_case(word)
-                    && !is_letter(text.get(at + word.len()))
-                    && !is_letter(at.checked_sub(1).and_then(|before| text.get(before)))
-            })
-        };
-        MOMENTS.into_iter().any(is_in)
-    };
-    let mut lexer = Lexer::new(sql);
-    loop {
-        match lexer.next() {
-            Ok(Some(Token::String(text))) if names_one(text) => return true,
-            Ok(Some(Token::OtherString)) | Err(_) if names_one(sql) => return true,
-            Ok(Some(_)) => {}
-            Ok(None) | Err(_) => return false,
-        }
-    }
-}
-
 /// Parts of the names of settings that decide how constants are read when a statement is prepared. search_path is not
 /// among them: the server analyzes a statement again after it has changed.
 const READING: [&[u8]; 12] = [
@@ -201,17 +174,6 @@ mod tests {
         assert_eq!(undeclared(b"prepare \"a s\"/**/as(select $1)"), Some(&b"(select $1)"[..]));
         assert_eq!(undeclared(b"prepare s(int) as select $1"), None);
         assert_eq!(undeclared(b"prepare s"), None);
-    }
-
-    #[test]
-    fn a_moment_is_a_constant_that_names_one() {
-        for sql in ["select 'now'::timestamptz", "select date ' Today'", "select E'yesterday'", "select 'now"]
-        {
-            assert!(has_moment(sql.as_bytes()), "{sql}");
-        }
-        for sql in ["select now() > 'x'", "select today from t", "select E'x', 1", "select 'known'"] {
-            assert!(!has_moment(sql.as_bytes()), "{sql}");
-        }
     }
 
     #[test]

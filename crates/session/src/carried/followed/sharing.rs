@@ -10,7 +10,7 @@ use crate::carried::gucs::{leaves_meaning, meaning_of_statements};
 use crate::carried::prepared::{MessageExtent, Sharing, StatementsAhead, Step};
 use crate::carried::search_path::PathId;
 use crate::sql::effect::{Change, Effect};
-use crate::sql::references::{has_moment, may_refer};
+use crate::sql::references::{has_constants, may_refer};
 
 impl Followed {
     /// Whether SQL sent now is read as the session's settings say: nothing in flight changes that, nor has the open
@@ -102,7 +102,8 @@ fn content(
     ReadingSurroundings { path, settings }: ReadingSurroundings,
 ) -> Option<ContentId> {
     let Parse { sql, parameter_types: types, .. } = *parse;
-    if may_refer(sql) || has_moment(sql) {
+    // A constant was read under the settings, at the moment and with the objects of then.
+    if may_refer(sql) || has_constants(sql) {
         return None;
     }
     Some(ContentId::of(&ContentParts { sql, types, path, settings }))
