@@ -238,9 +238,13 @@ impl Prepared {
         }
     }
 
+    /// Whether a description would tell what is not known. That of a stand-in tells nothing of the statement.
     fn is_unknown(&self, name: &[u8]) -> bool {
-        self.get(name)
-            .is_some_and(|saved| !saved.shape.is_known() && saved.origin != StatementOrigin::Unsaved)
+        self.get(name).is_some_and(|saved| {
+            !saved.shape.is_known()
+                && saved.origin != StatementOrigin::Unsaved
+                && saved.presence != Presence::StandIn
+        })
     }
 
     /// A Bind was sent that may be of a statement not known yet. It is not sent again to another server, which could

@@ -240,8 +240,13 @@ impl Prepared {
         let wanted = self.named.iter().filter(|(_, saved)| is_wanted(saved));
         let steps = wanted.map(|(name, _)| {
             let mut steps = Vec::new();
-            if self.presence(name) == Some(Presence::Absent) {
-                self.write(name, &mut steps);
+            match self.presence(name) {
+                Some(Presence::Absent) => self.write(name, &mut steps),
+                Some(Presence::StandIn | Presence::Cleared) => {
+                    steps.push(Step::Drop(name.clone()));
+                    self.write(name, &mut steps);
+                }
+                Some(Presence::Present | Presence::Differs) | None => {}
             }
             steps
         });

@@ -293,6 +293,18 @@ fn a_name_that_is_taken_is_refused_by_the_server() {
 }
 
 #[test]
+fn sql_that_lists_statements_finds_no_stand_in() {
+    let mut one = sharing();
+    one.makes("s", "select 1", &["a"]);
+    let again = [parse("s", "select 2"), sync()];
+    one.needs_first(&again, &["Ps", "H"]).swallows(&[m('1')]);
+    one.client(&again).server(&[error(), ready('I')]);
+    let list = [query("select * from pg_prepared_statements")];
+    one.needs_first(&list, &["CS@0", "S"]).swallows(&[m('3'), ready('I')]);
+    one.needs_first(&list, &["CSs", "Ps:select 1", "DSs", "S"]);
+}
+
+#[test]
 fn a_name_that_is_taken_twice_in_a_series_is_refused_by_the_server() {
     let mut one = sharing();
     let twice = [parse("t", "select 3"), parse("t", "select 4"), sync()];
@@ -304,6 +316,11 @@ fn a_name_that_is_taken_twice_in_a_series_is_refused_by_the_server() {
     let rest = &twice[1..];
     one.needs_first(rest, &["Pt", "H"]).swallows(&[m('1')]);
     one.sends(rest, &["Pt:select 4", "S"]).server(&[error(), ready('I')]);
+    // What the stand-in returns is not asked: it stands for what it stood for.
+    assert!(one.session.questions().is_none());
+    one.needs_first(&[bind("t"), sync()], &["CSt", "Pt:select 3", "DSt", "H"]);
+    one.swallows(&[m('3'), m('1'), takes(&[]), returns(&["a"])]);
+    one.sends(&[bind("t"), sync()], &["B:t", "S"]).server(&[m('2'), ready('I')]);
 }
 
 #[test]
