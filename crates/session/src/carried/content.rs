@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use super::search_path::PathId;
@@ -21,6 +21,18 @@ pub(crate) type ContentName = [u8; PREFIX.len() + DIGITS];
 
 /// Of a limit of statements, the part by which those beyond it are closed at once, so that this is rare.
 const SURPLUS_PART: usize = 8;
+
+/// When a statement was sent to be prepared: a place in the order of all that sessions prepare. What a name in SQL stands for
+/// may have changed since an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PreparedAt(u64);
+
+impl PreparedAt {
+    pub(crate) fn now() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 /// What decides the meaning of a prepared statement, as 128 bits of a keyed hash: equal contents, equal identities. Nobody
 /// who does not know the keys can make two contents that share one.
@@ -143,6 +155,7 @@ impl Clone for ContentSet {
 struct SharedContent {
     validity: Validity,
     shape: Shape,
+    made: PreparedAt,
     /// When it was used last, by the clock of its set.
     used: AtomicU32,
 }
@@ -159,8 +172,8 @@ enum Validity {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ContentThere<'a> {
     Missing,
-    /// A statement that takes and returns this, as far as is known.
-    Usable(&'a Shape),
+    /// A statement that takes and returns this, as far as is known, as it was made then.
+    Usable(&'a Shape, PreparedAt),
     /// A statement that has to be closed before it is made again.
     Stale,
 }
@@ -182,36 +195,36 @@ impl Contents {
         let Some(statement) = set.statements.get(&id) else { return ContentThere::Missing };
         statement.used.store(set.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         match statement.validity {
-            Validity::Valid => ContentThere::Usable(&statement.shape),
+            Validity::Valid => ContentThere::Usable(&statement.shape, statement.made),
             Validity::Stale => ContentThere::Stale,
         }
     }
 
-    /// The server has made a statement, or what it takes and returns has become known.
-    pub(crate) fn put(&mut self, id: ContentId, shape: Shape) {
-        self.insert(id, shape, Validity::Valid);
+    /// The server has made a statement.
+    pub(crate) fn put(&mut self, id: ContentId, shape: Shape, made: PreparedAt) {
+        self.insert(id, (shape, made), Validity::Valid);
     }
 
     /// Something is now known of a statement that is there, if it is.
     pub(crate) fn described(&mut self, id: ContentId, shape: &Shape) {
         if shape.is_known()
-            && let ContentThere::Usable(known) = self.get(id)
+            && let ContentThere::Usable(known, made) = self.get(id)
             && known != shape
         {
-            self.put(id, shape.clone());
+            self.put(id, shape.clone(), made);
         }
     }
 
     /// The connection has one that is not known to be usable: it is closed before it is made again.
     pub(crate) fn refused(&mut self, id: ContentId) {
-        self.insert(id, Shape::default(), Validity::Stale);
+        self.insert(id, (Shape::default(), PreparedAt(0)), Validity::Stale);
     }
 
-    fn insert(&mut self, id: ContentId, shape: Shape, validity: Validity) {
+    fn insert(&mut self, id: ContentId, (shape, made): (Shape, PreparedAt), validity: Validity) {
         let set = Arc::make_mut(self.0.get_or_insert_default());
         let used = AtomicU32::new(set.clock.fetch_add(1, Ordering::Relaxed));
         set.has_stale |= validity == Validity::Stale;
-        set.statements.insert(id, Arc::new(SharedContent { validity, shape, used }));
+        set.statements.insert(id, Arc::new(SharedContent { validity, shape, made, used }));
     }
 
     /// A statement was closed.
@@ -316,11 +329,11 @@ mod tests {
         let mut there = Contents::default();
         let ids: Vec<_> = (0..17).map(|n| id(&format!("select {n}"))).collect();
         for id in &ids[..16] {
-            there.put(*id, shape());
+            there.put(*id, shape(), PreparedAt(1));
         }
         assert!(there.surplus(16).is_empty());
-        assert!(matches!(there.get(ids[0]), ContentThere::Usable(_)), "it is used again");
-        there.put(ids[16], shape());
+        assert!(matches!(there.get(ids[0]), ContentThere::Usable(..)), "it is used again");
+        there.put(ids[16], shape(), PreparedAt(1));
         assert_eq!(there.surplus(16), ids[1..4], "an eighth below the limit");
         let before = there.clone();
         there.trim(16);
@@ -331,15 +344,15 @@ mod tests {
     #[test]
     fn a_refused_statement_is_usable_once_it_is_made_again() {
         let mut there = Contents::default();
-        there.put(id("x"), shape());
+        there.put(id("x"), shape(), PreparedAt(1));
         there.refused(id("x"));
         assert!(matches!(there.get(id("x")), ContentThere::Stale));
         there.described(id("x"), &shape());
         assert!(matches!(there.get(id("x")), ContentThere::Stale));
         there.remove(id("x"));
         assert!(there.is_empty());
-        there.put(id("x"), Shape::default());
+        there.put(id("x"), Shape::default(), PreparedAt(7));
         there.described(id("x"), &shape());
-        assert!(matches!(there.get(id("x")), ContentThere::Usable(known) if known.is_known()));
+        assert!(matches!(there.get(id("x")), ContentThere::Usable(known, PreparedAt(7)) if known.is_known()));
     }
 }

@@ -128,7 +128,7 @@ impl Session {
         let has_room = prepared.contents.len() < 2 * statements_max as usize;
         match prepared.contents.get(id) {
             ContentThere::Missing if has_room && !prepared.is_in_flight(id) => Wire::OfContent(id),
-            ContentThere::Missing | ContentThere::Usable(_) | ContentThere::Stale => Wire::OfClient,
+            ContentThere::Missing | ContentThere::Usable(..) | ContentThere::Stale => Wire::OfClient,
         }
     }
 

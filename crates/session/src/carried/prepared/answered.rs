@@ -7,7 +7,7 @@ use super::presence::Presence;
 use super::saved::{SavedStatement, StatementOrigin, Wire};
 use super::texts::{TextId, TextUse};
 use super::{LastingEffects, Pending, Prepared, StatementEffects};
-use crate::carried::content::Contents;
+use crate::carried::content::{Contents, PreparedAt};
 use crate::carried::encoding::EncodingEra;
 use crate::carried::shape::Shape;
 use crate::limits::{PREPARED_BYTES_MAX, PREPARED_MAX};
@@ -43,7 +43,7 @@ impl Prepared {
         let Some(Pending::Parse { name, mut saved }) = self.next_pending() else { return };
         saved.analysed = self.path.now();
         if let Wire::OfContent(id) = saved.wire {
-            self.contents.put(id, saved.shape.clone());
+            self.contents.put(id, saved.shape.clone(), saved.parsed);
         }
         if !name.is_empty() {
             return self.named_parse_answered(name, saved);
@@ -164,6 +164,7 @@ impl Prepared {
             presence: Presence::Present,
             is_used: true,
             analysed: self.path.now(),
+            parsed: PreparedAt::now(),
             shared: OnceCell::new(),
         };
         self.register(name, saved);

@@ -47,7 +47,7 @@ pub(crate) use self::statement_effects::{LastingEffects, StatementEffects};
 pub(crate) use self::step::Step;
 use self::texts::{TextId, TextUse, Texts};
 pub(crate) use self::unnamed::ColumnsAsked;
-use crate::carried::content::Contents;
+use crate::carried::content::{Contents, PreparedAt};
 use crate::carried::search_path::SearchPath;
 use crate::carried::shape::Shape;
 use crate::limits::PREPARED_BYTES_MAX;
@@ -232,6 +232,7 @@ impl Prepared {
             presence: Presence::Present,
             is_used: false,
             analysed: None,
+            parsed: PreparedAt::now(),
             shared: OnceCell::new(),
         };
         self.pending_bytes += self.kept_bytes(&saved);

@@ -220,7 +220,9 @@ impl Prepared {
     #[inline]
     pub(super) fn has_content(&self, saved: &SavedStatement, id: ContentId) -> bool {
         match self.contents.get(id) {
-            ContentThere::Usable(there) => !saved.shape.is_known() || saved.shape == *there,
+            ContentThere::Usable(shape, made) => {
+                made >= saved.parsed && (!saved.shape.is_known() || saved.shape == *shape)
+            }
             ContentThere::Stale => saved.origin == StatementOrigin::Unsaved,
             ContentThere::Missing => false,
         }

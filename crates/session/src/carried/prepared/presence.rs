@@ -402,7 +402,7 @@ impl Prepared {
         });
         match self.get(name).map(|saved| (saved.wire, saved.is_new())) {
             Some((Wire::OfContent(id), is_new)) => {
-                self.contents.put(id, shape.clone());
+                self.contents.described(id, shape);
                 if is_new && shape.is_known() {
                     self.learned(name, shape.clone());
                 } else if !is_same {

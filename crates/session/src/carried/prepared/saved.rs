@@ -8,7 +8,7 @@ use trunkline_codec::frontend::Parse;
 use super::presence::Presence;
 use super::statement_effects::StatementEffects;
 use super::texts::{TextId, Texts};
-use crate::carried::content::ContentId;
+use crate::carried::content::{ContentId, PreparedAt};
 use crate::carried::search_path::PathId;
 use crate::carried::shape::Shape;
 use crate::carried::statement_set::SharedStatement;
@@ -46,6 +46,8 @@ pub(super) struct SavedStatement {
     pub(super) is_used: bool,
     /// The path it was analysed under, by its Parse or by its last use; `None` where that is not known.
     pub(super) analysed: Option<PathId>,
+    /// When its client has prepared it. What others have made before may be something else.
+    pub(super) parsed: PreparedAt,
     /// The same as a value, once it was asked for.
     pub(super) shared: OnceCell<Arc<SharedStatement>>,
 }

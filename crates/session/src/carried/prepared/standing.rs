@@ -7,7 +7,7 @@ use super::naming::MessageExtent;
 use super::presence::{Presence, may_need_all};
 use super::saved::{SavedStatement, StatementOrigin, Wire};
 use super::{Naming, Pending, Prepared, StatementEffects, Step};
-use crate::carried::content::{ContentId, ContentThere};
+use crate::carried::content::{ContentId, ContentThere, PreparedAt};
 use crate::carried::shape::Shape;
 use crate::names::{Name, bind_of, close_of, describe_of, parse_of};
 
@@ -63,7 +63,7 @@ impl Prepared {
     /// The steps that describe those of these statements which their client has used without a description: once they stand
     /// under its name, nothing tells whether they are as it knows them.
     fn steps_to_learn<'a>(&self, names: impl Iterator<Item = &'a Name>) -> Vec<Step> {
-        let is_usable = |id| matches!(self.contents.get(id), ContentThere::Usable(_));
+        let is_usable = |id| matches!(self.contents.get(id), ContentThere::Usable(..));
         let step = |name: &Name| match self.get(name) {
             Some(saved) if saved.is_unsure() && saved.origin != StatementOrigin::Unsaved => {
                 match saved.wire {
@@ -212,8 +212,8 @@ impl Prepared {
     }
 
     /// The server has made a content for this session, and is about to describe it.
-    pub(crate) fn content_made(&mut self, id: ContentId) {
-        self.contents.put(id, Shape::default());
+    pub(crate) fn content_made(&mut self, id: ContentId, made: PreparedAt) {
+        self.contents.put(id, Shape::default(), made);
     }
 }
 

@@ -6,7 +6,7 @@ use trunkline_codec::frontend::{FrontendTag, Target};
 use trunkline_codec::write;
 
 use super::OwnRequest;
-use crate::carried::content::ContentId;
+use crate::carried::content::{ContentId, PreparedAt};
 use crate::carried::prepared::Step;
 use crate::conversation::outstanding::Request;
 use crate::names::OWN_STATEMENT;
@@ -47,7 +47,7 @@ impl Batch {
             Step::Learn(name) => self.describe(&name, OwnRequest::Learn(name.clone())),
             Step::MakeContent { name, id, sql, types } => {
                 self.close(Target::Statement, &id.name(), OwnRequest::ContentClosed(id));
-                self.parse(&id.name(), &sql, &types, OwnRequest::ContentMade(id));
+                self.parse(&id.name(), &sql, &types, OwnRequest::ContentMade(id, PreparedAt::now()));
                 self.describe(&id.name(), OwnRequest::Check(name));
             }
             Step::LearnContent { name, id } => self.describe(&id.name(), OwnRequest::Learn(name)),

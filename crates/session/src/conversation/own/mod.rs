@@ -20,7 +20,7 @@ use bytes::Bytes;
 use super::Conversation;
 use super::outstanding::{Request, RequestKind};
 use super::state::Pipeline;
-use crate::carried::content::ContentId;
+use crate::carried::content::{ContentId, PreparedAt};
 use crate::carried::shape::Shape;
 use crate::names::Name;
 
@@ -81,8 +81,8 @@ pub(crate) enum OwnRequest {
     StoodIn(Name),
     /// No statement has this name any more.
     Dropped(Name),
-    /// The statement of this content is there.
-    ContentMade(ContentId),
+    /// The statement of this content is there, as it was made then.
+    ContentMade(ContentId, PreparedAt),
     /// It is no longer.
     ContentClosed(ContentId),
     /// It fails on purpose, so that the client's message fails.

@@ -82,9 +82,9 @@ impl Session {
                     followed.prepared.stood_in(name);
                 }
             }
-            Some(OwnRequest::ContentMade(id)) => {
+            Some(OwnRequest::ContentMade(id, made)) => {
                 if let Some(followed) = &mut self.carried.followed {
-                    followed.prepared.content_made(*id);
+                    followed.prepared.content_made(*id, *made);
                 }
             }
             Some(OwnRequest::ContentClosed(id)) => {
@@ -138,7 +138,7 @@ impl Session {
                 | OwnRequest::Saved
                 | OwnRequest::StoodIn(_)
                 | OwnRequest::Dropped(_)
-                | OwnRequest::ContentMade(_)
+                | OwnRequest::ContentMade(..)
                 | OwnRequest::ContentClosed(_)
                 | OwnRequest::Fail
                 | OwnRequest::Values

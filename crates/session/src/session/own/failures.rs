@@ -108,7 +108,7 @@ impl Session {
             return;
         };
         let refused = match item {
-            Some(OwnRequest::ContentMade(id)) => Some((*id, ContentRefused::Parse)),
+            Some(OwnRequest::ContentMade(id, _)) => Some((*id, ContentRefused::Parse)),
             Some(OwnRequest::Check(name) | OwnRequest::Learn(name)) => {
                 prepared.wire_content(name).map(|id| (id, ContentRefused::Use))
             }
@@ -151,7 +151,7 @@ impl Session {
                     | OwnRequest::Saved
                     | OwnRequest::StoodIn(_)
                     | OwnRequest::Dropped(_)
-                    | OwnRequest::ContentMade(_)
+                    | OwnRequest::ContentMade(..)
                     | OwnRequest::ContentClosed(_)
                     | OwnRequest::Check(_)
                     | OwnRequest::Fail

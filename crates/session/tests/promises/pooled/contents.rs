@@ -90,21 +90,20 @@ fn takes_turn(talk: &mut Talk, left: &ConnectionState) {
     assert_eq!(talk.checks_out(left), <[&str; 0]>::default());
 }
 
-/// A session that has prepared this elsewhere as `s` goes on with what another has left.
+/// A session that has prepared this elsewhere as `s`.
 #[track_caller]
-fn with(sql: &str, columns: &[&str], left: &ConnectionState) -> Talk {
+fn knowing(sql: &str, columns: &[&str]) -> Talk {
     let mut talk = sharing();
     talk.makes("s", sql, columns).checks_in();
-    talk.checks_out(left);
     talk
 }
 
-/// Another session can use this statement at once.
+/// A session goes on with what another has left, and can use its statement at once.
 #[track_caller]
-fn is_shared(sql: &str, columns: &[&str], left: &ConnectionState) {
-    let mut other = with(sql, columns, left);
-    other.client(&[bind("s"), sync()]);
-    assert!(shown(&other.got)[0].starts_with("B:@"), "{:?}", shown(&other.got));
+fn finds(talk: &mut Talk, left: &ConnectionState) {
+    talk.checks_out(left);
+    talk.client(&[bind("s"), sync()]);
+    assert!(shown(&talk.got)[0].starts_with("B:@"), "{:?}", shown(&talk.got));
 }
 
 fn named_error(code: &str, text: &str) -> Vec<u8> {
@@ -146,7 +145,17 @@ fn a_statement_that_another_session_has_made_is_used_from_the_next_turn_on() {
     one.runs("s");
     let left = one.checks_in();
     takes_turn(&mut other, &left);
-    other.sends(&[bind("mine"), sync()], &["B:@0", "S"]).server(&[m('2'), ready('I')]);
+    // That was made before this client prepared its own: `t` may be another table now.
+    let used = [bind("mine"), sync()];
+    other.needs_first(&used, &["CS@0", "P@0:select * from t", "DS@0", "H"]);
+    other.swallows(&[m('3'), m('1'), takes(&[]), returns(&["a"])]);
+    other.sends(&used, &["B:@0", "S"]).server(&[m('2'), ready('I')]);
+    let left = other.checks_in();
+    takes_turn(&mut one, &left);
+    one.runs("s");
+    let left = one.checks_in();
+    takes_turn(&mut other, &left);
+    other.sends(&used, &["B:@0", "S"]).server(&[m('2'), ready('I')]);
     other.sends(&[close("mine"), sync()], &["CS@1", "S"]).gets(&[m('3'), ready('I')], &[m('3'), ready('I')]);
     other.sends(&[bind("mine"), sync()], &["B:mine", "S"]).server(&[error(), ready('I')]);
     let left = other.checks_in();
@@ -172,19 +181,20 @@ fn a_statement_that_is_prepared_after_its_table_has_changed_is_made_anew_for_all
 
 #[test]
 fn a_connection_without_the_statement_gets_it_first() {
-    let mut one = sharing();
+    let (mut one, mut other) = (sharing(), knowing("select 1", &["a"]));
     one.makes("s", "select 1", &["a"]).checks_in();
     takes_turn(&mut one, &ConnectionState::default());
     let series = [bind("s"), execute(), sync()];
     one.needs_first(&series, &["CS@0", "P@0:select 1", "DS@0", "H"]);
     one.swallows(&[m('3'), m('1'), takes(&[]), returns(&["a"])]);
     one.sends(&series, &["B:@0", "E", "S"]).server(&[m('2'), complete("SELECT 1"), ready('I')]);
-    is_shared("select 1", &["a"], &one.checks_in());
+    finds(&mut other, &one.checks_in());
 }
 
 #[test]
 fn a_statement_that_returns_other_columns_there_gets_its_own_name_and_fails() {
     let (mut one, mut other) = (sharing(), sharing());
+    let mut third = knowing("select * from t", &["a", "b"]);
     one.makes("s", "select * from t", &["a"]).checks_in();
     // Made after ALTER TABLE.
     other.makes("s", "select * from t", &["a", "b"]);
@@ -202,14 +212,14 @@ fn a_statement_that_returns_other_columns_there_gets_its_own_name_and_fails() {
     let step = one.server_step(&error());
     assert!(printable(&step.inject.expect("an error")).contains("cached plan must not change"));
     one.client(&series).server(&[ready('I')]);
-    is_shared("select * from t", &["a", "b"], &one.checks_in());
+    finds(&mut third, &one.checks_in());
 }
 
 #[test]
 fn a_statement_whose_columns_have_changed_is_made_anew_for_others() {
-    let mut one = sharing();
+    let (mut one, mut other) = (sharing(), knowing("select * from t", &["a"]));
     one.makes("s", "select * from t", &["a"]);
-    let mut other = with("select * from t", &["a"], &one.checks_in());
+    takes_turn(&mut other, &one.checks_in());
     other.client(&[bind("s"), sync()]).server(&[report('E', "ERROR", "0A000"), ready('I')]);
     let left = other.checks_in();
     assert_eq!(one.checks_out(&left).len(), 1, "it is closed");

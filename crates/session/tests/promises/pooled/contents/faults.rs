@@ -94,9 +94,9 @@ fn a_name_whose_statement_sql_may_drop_waits() {
 #[test]
 fn a_statement_that_is_refused_is_made_anew() {
     for code in ["0A000", "42P01", "42703", "XX000", "55000"] {
-        let mut one = sharing();
+        let (mut one, mut other) = (sharing(), knowing("select * from t", &["a"]));
         one.makes("s", "select * from t", &["a"]);
-        let mut other = with("select * from t", &["a"], &one.checks_in());
+        takes_turn(&mut other, &one.checks_in());
         other.sends(&[bind("s"), sync()], &["B:@0", "S"]);
         other.server(&[report('E', "ERROR", code), ready('I')]);
         other.client(&[close("s"), parse("s", "select * from t"), describe("s"), sync()]);
@@ -111,12 +111,12 @@ fn a_statement_that_is_refused_is_made_anew() {
 
 #[test]
 fn wrong_parameters_do_not_make_a_statement_unusable() {
-    let mut one = sharing();
+    let (mut one, mut other) = (sharing(), knowing("select 1", &["a"]));
     one.makes("s", "select 1", &["a"]);
     for code in ["22P02", "08P01", "57014", "25P02"] {
         one.client(&[bind("s"), sync()]).server(&[report('E', "ERROR", code), ready('I')]);
     }
-    is_shared("select 1", &["a"], &one.checks_in());
+    finds(&mut other, &one.checks_in());
 }
 
 #[test]
@@ -184,9 +184,11 @@ fn a_parse_that_finds_its_content_taken_has_it_closed() {
 
 #[test]
 fn a_statement_is_made_again_with_the_types_that_its_parse_names() {
-    let mut one = sharing();
-    one.client(&[parse("s", "select $1"), describe("s"), sync()]);
-    one.server(&[m('1'), takes(&[25]), returns(&["a"]), ready('I')]).checks_in();
+    let (mut one, mut other) = (sharing(), sharing());
+    for talk in [&mut other, &mut one] {
+        talk.client(&[parse("s", "select $1"), describe("s"), sync()]);
+        talk.server(&[m('1'), takes(&[25]), returns(&["a"]), ready('I')]).checks_in();
+    }
     takes_turn(&mut one, &ConnectionState::default());
     let step = one.client_step(&[bind("s"), sync()].concat());
     let ClientThen::Ask(asked) = step.then else { panic!("{:?}", step.then) };
@@ -194,11 +196,7 @@ fn a_statement_is_made_again_with_the_types_that_its_parse_names() {
     assert!(asked.contains("select $1\0\0\0D"), "no types: {asked:?}");
     one.swallows(&[m('3'), m('1'), takes(&[25]), returns(&["a"])]);
     one.client(&[bind("s"), sync()]).server(&[m('2'), ready('I')]);
-    let mut other = sharing();
-    other.client(&[parse("t", "select $1"), describe("t"), sync()]);
-    other.server(&[m('1'), takes(&[25]), returns(&["a"]), ready('I')]).checks_in();
-    takes_turn(&mut other, &one.checks_in());
-    other.sends(&[bind("t"), sync()], &["B:@0", "S"]);
+    finds(&mut other, &one.checks_in());
 }
 
 #[test]
@@ -301,20 +299,21 @@ fn settings_of_output_are_a_part_of_the_content() {
 
 #[test]
 fn a_statement_is_another_once_settings_are_others() {
-    let mut one = sharing();
+    let (mut one, mut other) = (sharing(), knowing("select 1", &["a"]));
     one.makes("s", "select 1", &["a"]).ran("set extra_float_digits = 0", &["SET"]);
     one.needs_first(&[bind("s"), sync()], &["CS@1", "P@1:select 1", "DS@1", "H"]);
     one.swallows(&[m('3'), m('1'), takes(&[]), returns(&["a"])]);
     one.sends(&[bind("s"), sync()], &["B:@1", "S"]).server(&[m('2'), ready('I')]);
-    is_shared("select 1", &["a"], &one.checks_in());
+    finds(&mut other, &one.checks_in());
 }
 
 #[test]
 fn words_that_only_begin_like_others_do_not_matter() {
+    let mut other = knowing("select executed_at, known from t", &["a", "b"]);
     let mut one = sharing();
     one.makes("s", "select executed_at, known from t", &["a", "b"]);
     one.client(&[query("select executed_at, prepared from t")]).server(&[complete("SELECT 0"), ready('I')]);
-    is_shared("select executed_at, known from t", &["a", "b"], &one.checks_in());
+    finds(&mut other, &one.checks_in());
 }
 
 #[test]
