@@ -127,7 +127,9 @@ fn a_password_that_is_refused_ahead_of_clients_is_told_once_and_used_again_once_
     let let_in = || role.login().try_connect(endpoint.writes()).ok();
     let (mut again, _) = within(PATIENCE, "a client is let in", let_in);
     eventually(PATIENCE, "the pool is filled again", || is_filled() && told() == [1, 1]);
-    [&mut client, &mut again].map(|client| fine(client, "SELECT 1"));
+    for client in [&mut client, &mut again] {
+        fine(client, "SELECT 1");
+    }
 }
 
 /// A key that has the second client wait, and its value by which it does not.
