@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::sync::{Arc, Weak};
 
 use trunkline_auth::credentials::ServerCredentials;
@@ -16,7 +16,7 @@ const SWEEP_MIN: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Interned<T: ?Sized> {
     /// By their hashes: of two values with one hash, the newer one is known.
-    known: HashMap<u64, Weak<T>>,
+    known: HashMap<u64, Weak<T>, BuildHasherDefault<HashItself>>,
     hasher: RandomState,
     /// How many there may be before the next look.
     sweep_at: usize,
@@ -24,7 +24,7 @@ pub(crate) struct Interned<T: ?Sized> {
 
 impl<T: ?Sized> Default for Interned<T> {
     fn default() -> Self {
-        Interned { known: HashMap::new(), hasher: RandomState::new(), sweep_at: SWEEP_MIN }
+        Interned { known: HashMap::default(), hasher: RandomState::new(), sweep_at: SWEEP_MIN }
     }
 }
 
@@ -43,6 +43,24 @@ impl<T: Eq + Hash + ?Sized> Interned<T> {
         let new = value.into();
         let _collided = self.known.insert(hash, Arc::downgrade(&new));
         new
+    }
+}
+
+/// For keys that are hashes, with a random key, already.
+#[derive(Debug, Default)]
+struct HashItself(u64);
+
+impl Hasher for HashItself {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 }
 

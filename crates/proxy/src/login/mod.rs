@@ -20,8 +20,11 @@ mod verify;
 mod version;
 mod way;
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -39,7 +42,7 @@ use self::deadline::LoginDeadline;
 use self::door::Visitor;
 use self::refused::Caller;
 pub(crate) use self::relogin::Relogin;
-use self::request::{StartupRequest, shown};
+use self::request::StartupRequest;
 use self::ruling::{Ruling, ruling};
 use self::way::LoginWay;
 use crate::admission::SessionPermit;
@@ -143,6 +146,8 @@ pub(crate) async fn establish(
     let mut phase = worker.phase.clone();
     let mut caller = Caller::new(peer, listener);
     let outcome = tokio::select! {
+        // A login that waits for nothing sets no timer.
+        biased;
         outcome = log_in(worker, client, &mut caller, listener, &limit) => outcome,
         () = limit.passed() => Err(LoginFailure::Refused(Refusal::LoginTimeout)),
         _ = phase.wait_for(|phase| *phase != RunPhase::Running) => Err(LoginFailure::Refused(Refusal::NoNewSessions)),
@@ -246,7 +251,7 @@ async fn log_in(
     }
     let request = StartupRequest::read(worker, listener, peer.ip(), &startup)?;
     if tls.is_some_and(|tls| tls.mode().must_encrypt()) && !client.is_encrypted() {
-        let (user, database) = (shown(&request.user), shown(&request.database));
+        let [user, database] = request.names.each_ref().map(|name| name.to_string());
         return Err(Refusal::NoEncryption { client: peer.ip().to_string(), user, database }.into());
     }
     let permit = worker.shared.admission.admit_session(&live.limits, peer.ip())?;
@@ -295,11 +300,16 @@ async fn first_packets(
     tls: Option<&Acceptor>,
     peer: ClientAddress,
 ) -> Result<StartupOutcome, LoginFailure> {
+    let mut reading = pin!(read_startup(client, limits.startup_packet_bytes_max, tls, &worker.metrics));
+    // A packet that is there already takes no place.
+    if let Poll::Ready(outcome) = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
+        return Ok(outcome);
+    }
     let mut permit = worker.shared.admission.admit_startup(limits, peer.ip().to_canonical());
     tokio::select! {
         biased;
-        // A packet that is there already counts.
-        outcome = read_startup(client, limits.startup_packet_bytes_max, tls, &worker.metrics) => Ok(outcome),
+        // One that has come meanwhile counts.
+        outcome = reading => Ok(outcome),
         () = permit.displaced() => {
             let what = "that have not sent a startup packet";
             Err(Refusal::TooMany { what, limit: limits.startups_max }.into())
@@ -363,9 +373,7 @@ async fn finish_login(
     let ReadyServer { server, login_reply, .. } = taken;
     let cancel = cancel_handle(worker, &server, version, seat.as_deref().map(Rc::as_ref))?;
     let functions = match &relogin {
-        Some(_) if !request.is_replication => {
-            live.stores.functions.of_database(&shown(&request.database)).await
-        }
+        Some(_) if !request.is_replication => live.stores.functions.of_database(&request.names[1]).await,
         Some(_) | None => None,
     };
     let mut out = preface;
@@ -378,14 +386,14 @@ async fn finish_login(
     write::ready_for_query(&mut out, TransactionStatus::Idle);
     // The client waits for the end of it, and the session for the client.
     client.send_all(&out).await.map_err(|_| LoginFailure::ClientGone)?;
-    let name = |name: &str| worker.names.borrow_mut().share(name);
+    let [user, database] = request.names;
     let info = SessionInfo {
         id: SessionId::next(),
         process_id: cancel.key().map(|(process_id, _)| process_id),
-        user: name(&shown(&request.user)),
-        database: name(&shown(&request.database)),
+        user,
+        database,
         client: peer,
-        listener: name(&request.criteria.listener.settings.name),
+        listener: worker.names.borrow_mut().share(&*request.criteria.listener.settings.name),
         tls: client.negotiated(),
         since: Instant::now(),
     };

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::deadline::LoginDeadline;
 use super::pooling::{seat, unless_client_leaves};
-use super::request::{StartupRequest, shown};
+use super::request::StartupRequest;
 use super::verify::{Dialogue, for_servers};
 use super::{Authenticated, LoginFailure, Relogin, version};
 use crate::client::messages::MessageReader;
@@ -41,17 +41,17 @@ pub(super) async fn log_in(
     let answer = dialogue.ask().await?;
     let given = parse_password(&answer).map_err(|error| Refusal::Protocol { message: error.to_string() })?;
     if given.is_empty() {
-        return Err(Refusal::AuthenticationFailed { user: shown(&request.user) }.into());
+        return Err(Refusal::AuthenticationFailed { user: request.names[0].to_string() }.into());
     }
     let credentials = ServerCredentials::from_client(Zeroizing::new(given.to_vec()));
     drop(answer);
     let client_read_ahead = dialogue.reader.into_read_ahead();
-    let startup = for_servers(&startup);
+    let startup = for_servers(startup);
     let mut search = Search::new(worker, request.criteria.clone());
     limit.extend(search.extra_wait());
     let who = LoginAs { startup: &startup, credentials: &credentials, restoring: None };
     let seat = seat(worker, request, &startup)?;
-    let names: [&str; 2] = [&shown(&request.user), &shown(&request.database)];
+    let names = request.names.each_ref().map(|name| &**name);
     // The server is the judge of the password, so each client logs in to one.
     let who_is_it = PooledClient::Unproven;
     let pooled = seat.as_ref().map(|seat| Pooled { seat, names, who: who_is_it, start: None });

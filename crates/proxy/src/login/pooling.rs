@@ -8,7 +8,7 @@ use trunkline_net::Transport;
 use trunkline_pool::{PoolMode, ServerReuse};
 
 use super::LoginFailure;
-use super::request::{StartupRequest, shown};
+use super::request::StartupRequest;
 use crate::context::Worker;
 use crate::errors::Refusal;
 use crate::pool::seat::ClientSeat;
@@ -22,16 +22,16 @@ pub(super) fn seat(
     startup: &StartupMessage,
 ) -> Result<Option<ClientSeat>, LoginFailure> {
     let live = worker.shared.live();
-    let (user, database) = (shown(&request.user), shown(&request.database));
+    let [user, database] = &request.names;
     let listener = request.criteria.listener.settings.options.pool_mode;
-    let mode = live.pool.mode_of(listener, &user, &database);
+    let mode = live.pool.mode_of(listener, user, database);
     let shares = mode == PoolMode::Transaction || live.pool.server_reuse == ServerReuse::On;
     // The name of each client would make each its own pool.
     let is_shown = request.criteria.listener.settings.options.application_name_add_host == AddHost::On;
     if !shares || is_shown || request.is_replication || !request.is_in_utf8() {
         return Ok(None);
     }
-    let seat = worker.seats.borrow_mut().take(&worker.shared.pools, mode, [&user, &database], startup);
+    let seat = worker.seats.borrow_mut().take(&worker.shared.pools, mode, [user, database], startup);
     seat.map(Some).map_err(|refusal| Refusal::Pool { why: refusal.to_string() }.into())
 }
 

@@ -35,6 +35,8 @@ const OPTIONS_HINT: &str = "The proxy's options are trunkline.server, trunkline.
 pub(crate) struct StartupRequest {
     pub(crate) user: Box<[u8]>,
     pub(crate) database: Box<[u8]>,
+    /// The same two, as they are shown in logs and listings.
+    pub(crate) names: [Arc<str>; 2],
     pub(crate) criteria: ServerCriteria,
     pub(crate) is_replication: bool,
     pub(crate) reports_timing: bool,
@@ -83,6 +85,7 @@ impl StartupRequest {
         Ok(StartupRequest {
             user: user.into(),
             database: startup.database().into(),
+            names: [user, startup.database()].map(|name| shared(worker, name)),
             criteria: ServerCriteria { listener: Arc::clone(listener), attrs, only, first },
             is_replication,
             reports_timing,
@@ -98,11 +101,23 @@ impl StartupRequest {
     }
 }
 
+/// The name for logs and listings, which sessions of this thread have in common.
+fn shared(worker: &Worker, name: &[u8]) -> Arc<str> {
+    let mut names = worker.names.borrow_mut();
+    match plain(name) {
+        Some(plain) => names.share(plain),
+        None => names.share(shown(name)),
+    }
+}
+
+/// A name that is shown as it is.
+fn plain(name: &[u8]) -> Option<&str> {
+    std::str::from_utf8(name).ok().filter(|plain| !plain.chars().any(char::is_control))
+}
+
 /// A name for logs and listings; control characters and bytes that are not valid UTF-8 are escaped.
 pub(super) fn shown(name: &[u8]) -> String {
-    if let Ok(plain) = std::str::from_utf8(name)
-        && !plain.chars().any(char::is_control)
-    {
+    if let Some(plain) = plain(name) {
         return plain.to_owned();
     }
     let mut text = String::new();

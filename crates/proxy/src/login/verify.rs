@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 
 use super::deadline::LoginDeadline;
 use super::pooling::{seat, tell_login, unless_client_leaves};
-use super::request::{StartupRequest, shown};
+use super::request::StartupRequest;
 use super::{Authenticated, LoginFailure, Relogin, version};
 use crate::client::messages::{MessageReader, ReadError};
 use crate::context::{Live, Worker};
@@ -47,12 +47,12 @@ pub(super) async fn log_in(
     let mut dialogue = Dialogue { client, reader: MessageReader::frontend(read_ahead), out: &mut preface };
     let credentials = authenticate(worker, (live, method), &mut dialogue, request).await?;
     let client_read_ahead = dialogue.reader.into_read_ahead();
-    let startup = for_servers(&startup);
+    let startup = for_servers(startup);
     let mut search = Search::vouched_for(worker, request.criteria.clone());
     limit.extend(search.extra_wait());
     let who = LoginAs { startup: &startup, credentials: &credentials, restoring: None };
     let seat = seat(worker, request, &startup)?;
-    let names: [&str; 2] = [&shown(&request.user), &shown(&request.database)];
+    let names = request.names.each_ref().map(|name| &**name);
     let has_command = live.stores.session_passwords.is_some();
     let means = if has_command { Means::Some } else { means_of(&credentials) };
     let pooled = seat.as_ref().map(|seat| Pooled {
@@ -128,7 +128,7 @@ pub(super) async fn answer_check(
     match step.map_err(ended) {
         Ok(step) => match prove(&mut dialogue, step).await {
             Ok(_) => {
-                let user = shown(&request.user);
+                let user = request.names[0].to_string();
                 Refusal::AuthenticationFailed { user }.into()
             }
             // The check has its answer.
@@ -140,9 +140,12 @@ pub(super) async fn answer_check(
 }
 
 /// The startup packet without protocol options, which concern only the client and the proxy.
-pub(super) fn for_servers(startup: &StartupMessage) -> StartupMessage {
+pub(super) fn for_servers(startup: StartupMessage) -> StartupMessage {
+    if startup.version() == ProtocolVersion::V3_0 && startup.protocol_options().next().is_none() {
+        return startup;
+    }
     let parameters = startup.parameters().filter(|(name, _)| !name.starts_with(b"_pq_."));
-    StartupMessage::new(ProtocolVersion::V3_0, parameters).unwrap_or_else(|_| startup.clone())
+    StartupMessage::new(ProtocolVersion::V3_0, parameters).unwrap_or(startup)
 }
 
 /// The messages of one authentication.
@@ -184,7 +187,6 @@ async fn authenticate(
     dialogue: &mut Dialogue<'_>,
     request: &StartupRequest,
 ) -> Result<ServerCredentials, LoginFailure> {
-    let user = shown(&request.user);
     let Some(store) = &live.stores.secrets else {
         tracing::error!("verify authentication is on but there is no secret store");
         return Err(Refusal::SecretsUnavailable.into());
@@ -200,7 +202,7 @@ async fn authenticate(
     let step = Authenticator::start(method, secret, &request.user, &mock_secret, end_point, dialogue.out);
     match prove(dialogue, step.map_err(ended)?).await? {
         Some(credentials) => Ok(credentials.vouched_by_proxy()),
-        None => Err(Refusal::AuthenticationFailed { user }.into()),
+        None => Err(Refusal::AuthenticationFailed { user: request.names[0].to_string() }.into()),
     }
 }
 
