@@ -92,11 +92,10 @@ impl Pools {
         Ok(id)
     }
 
-    /// Counts one client more of a key that has clients. Whether it has.
+    /// Counts one client more of a key that is still known: it has clients, or connections. Whether it is.
     #[must_use]
     pub fn join_again(&mut self, key: PoolId) -> bool {
-        let entry = self.keys.of(key).filter(|entry| entry.clients > 0);
-        entry.map(|entry| entry.clients += 1).is_some()
+        self.keys.of(key).map(|entry| entry.clients += 1).is_some()
     }
 
     /// Counts one client less. It neither waits nor has a connection.

@@ -50,6 +50,8 @@ const SWEEP_MIN: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Seats {
     known: HashMap<Box<[u8]>, Weak<PoolSeat>>,
+    /// The newest, also when nobody has it: the next client may well be one like the last.
+    newest: Option<Rc<PoolSeat>>,
     sweep_at: usize,
 }
 
@@ -84,6 +86,7 @@ impl Seats {
             self.sweep_at = (2 * self.known.len()).max(SWEEP_MIN);
         }
         let _gone = self.known.insert((&*key).into(), Rc::downgrade(&seat));
+        self.newest = Some(Rc::clone(&seat));
         Ok(ClientSeat(seat))
     }
 }
