@@ -193,9 +193,23 @@ pub(crate) fn leads_to_its_server(snapshot: &Snapshot, server: &ServerConnection
     has_same_role && status.address.as_ref() == Some(&server.address)
 }
 
-/// The same, and whether it is still there as far as the kernel knows.
-fn is_alive(worker: &Worker, server: &ServerConnection) -> bool {
-    leads_to_its_server(&worker.shared.health.load(), server) && server.stream.is_silent()
+/// The same, and whether it is still there, as far as is known.
+fn is_alive(worker: &Worker, server: &ServerConnection, known: NewsKnown) -> bool {
+    leads_to_its_server(&worker.shared.health.load(), server)
+        && match known {
+            NewsKnown::ToThread => !server.stream.has_news(),
+            NewsKnown::ToKernel => server.stream.is_silent(),
+        }
+}
+
+/// Who knows whether something has come on an idle connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NewsKnown {
+    /// It was idle on this thread: epoll has told all that came before the thread last waited for sockets, and a client that
+    /// keeps its connection knows no more.
+    ToThread,
+    /// It has just come from another thread.
+    ToKernel,
 }
 
 impl Search<'_> {
@@ -209,6 +223,7 @@ impl Search<'_> {
         let mut next = pooled.start.take();
         // The verdicts may have changed during a wait.
         let mut has_waited = matches!(next, Some(PoolStart::Coming(..)));
+        let mut known = NewsKnown::ToThread;
         loop {
             let start = match next.take() {
                 Some(start) => start,
@@ -233,7 +248,7 @@ impl Search<'_> {
                 }
                 PoolStart::Open(place) if has_waited && !self.may_have(place.server()) => place.unused(),
                 PoolStart::Idle(server, check) => {
-                    if let Some(server) = self.usable(server, wanted) {
+                    if let Some(server) = self.usable(server, wanted, known) {
                         return Ok(FromPool::Idle(server, check));
                     }
                 }
@@ -243,6 +258,7 @@ impl Search<'_> {
                         if let Some(member) = &mut server.member {
                             member.renamed(self.worker.shelf.name(self.worker.index));
                         }
+                        known = NewsKnown::ToKernel;
                         next = Some(PoolStart::Idle(server, check));
                     }
                 }
@@ -267,8 +283,13 @@ impl Search<'_> {
     }
 
     /// The connection, if it is of use.
-    fn usable(&self, server: Box<ServerConnection>, wanted: &SessionState) -> Option<Box<ServerConnection>> {
-        if is_alive(self.worker, &server) && server.state.fits(wanted) {
+    fn usable(
+        &self,
+        server: Box<ServerConnection>,
+        wanted: &SessionState,
+        known: NewsKnown,
+    ) -> Option<Box<ServerConnection>> {
+        if is_alive(self.worker, &server, known) && server.state.fits(wanted) {
             return Some(server);
         }
         server.terminate();
