@@ -128,8 +128,6 @@ struct SessionContext {
     staying: Staying,
     /// It is woken once the defaults of its login have been read.
     awaits_look: bool,
-    /// When it was last looked whether a client that sends nothing more still reads.
-    client_looked_at: Option<Instant>,
     /// The client knows that its request waits for a server connection.
     is_told_to_wait: bool,
     /// Whether it keeps its connection for a question about sequences.
@@ -209,7 +207,6 @@ impl Relay {
             chosen_at: now,
             staying: Staying::Unknown,
             awaits_look: false,
-            client_looked_at: None,
             is_told_to_wait: false,
             sequences: SequenceStay::default(),
             own,
@@ -388,6 +385,6 @@ mod sizes {
     #[test]
     fn a_session_without_a_server_is_small() {
         let sizes = [size_of::<Relay>(), size_of::<SessionContext>()];
-        assert!(sizes[0] <= 744 && sizes[1] <= 344, "{sizes:?} bytes");
+        assert!(sizes[0] <= 744 && sizes[1] <= 296, "{sizes:?} bytes");
     }
 }

@@ -16,9 +16,13 @@ use crate::limits::{
     SEQUENCE_QUESTION_BYTES, SEQUENCE_STAY_MAX, SEQUENCE_STAY_MIN, SEQUENCE_STAYS_UNASKED_MAX,
 };
 
-/// See the module.
+/// See the module. `None` for a session that has added no rows, and whose client has not asked: most of them.
 #[derive(Debug, Default)]
-pub(super) struct SequenceStay {
+pub(super) struct SequenceStay(Option<Box<AddedRows>>);
+
+/// A session that has added rows.
+#[derive(Debug, Default)]
+struct AddedRows {
     /// Since when the session keeps its connection.
     since: Option<Instant>,
     /// When it is woken to look whether that is over.
@@ -40,13 +44,20 @@ impl SequenceStay {
     /// Whether the session keeps its connection.
     #[inline]
     pub(super) fn is_kept(&self) -> bool {
-        self.since.is_some()
+        self.0.as_ref().is_some_and(|added| added.since.is_some())
     }
 
     /// The session has no connection any more.
     #[inline]
     pub(super) fn end(&mut self) {
-        self.since = None;
+        if let Some(added) = &mut self.0 {
+            added.since = None;
+        }
+    }
+
+    #[inline]
+    fn question(&self) -> SequenceQuestion {
+        self.0.as_ref().map_or(SequenceQuestion::NotAsked, |added| added.question)
     }
 }
 
@@ -62,7 +73,7 @@ impl Relay {
     fn begins_to_stay(&mut self) -> bool {
         let Some(seat) = self.seat_in_transaction_mode() else { return false };
         let is_asker = seat.asks_for_sequences();
-        let stay = &mut self.context.sequences;
+        let stay = self.context.sequences.0.get_or_insert_default();
         if !is_asker && stay.stays >= SEQUENCE_STAYS_UNASKED_MAX {
             return false;
         }
@@ -79,7 +90,8 @@ impl Relay {
     #[cold]
     fn looks_whether_to_stay(&mut self) -> bool {
         let now = Instant::now();
-        let Some(since) = self.context.sequences.since else { return false };
+        let since = self.context.sequences.0.as_ref().and_then(|added| added.since);
+        let Some(since) = since else { return false };
         let lasts = now.saturating_duration_since(since);
         if lasts >= SEQUENCE_STAY_MAX || (lasts >= SEQUENCE_STAY_MIN && self.do_others_wait()) {
             self.context.sequences.end();
@@ -95,7 +107,7 @@ impl Relay {
     }
 
     fn wakes_to_look(&mut self, now: Instant) {
-        let stay = &mut self.context.sequences;
+        let stay = self.context.sequences.0.get_or_insert_default();
         if stay.wakes_at.is_some_and(|at| at > now) {
             return;
         }
@@ -129,7 +141,7 @@ impl Relay {
     /// The idle session is pinned: if its client has asked, others of its user and database may.
     #[inline]
     pub(super) fn heed_sequence_question(&mut self) {
-        if self.context.sequences.question == SequenceQuestion::NotAsked
+        if self.context.sequences.question() == SequenceQuestion::NotAsked
             && self.session.has_asked_for_sequences()
         {
             self.asked_for_sequences();
@@ -138,8 +150,8 @@ impl Relay {
 
     #[cold]
     fn asked_for_sequences(&mut self) {
-        self.context.sequences.end();
-        self.context.sequences.question = SequenceQuestion::Asked;
+        let stay = self.context.sequences.0.get_or_insert_default();
+        (stay.since, stay.question) = (None, SequenceQuestion::Asked);
         if let Some(seat) = self.seat_in_transaction_mode() {
             seat.note_sequence_question();
         }

@@ -33,12 +33,12 @@ impl Relay {
             return None;
         }
         let now = Instant::now();
-        let looked_at = *self.context.client_looked_at.get_or_insert(now);
+        let looked_at = *self.watch.rare_mut().client_looked_at.get_or_insert(now);
         self.slot.due_by(looked_at.max(now) + TICK);
         if now < looked_at + TICK || !self.session.is_between_messages() || !self.to_client.is_flushed() {
             return None;
         }
-        self.context.client_looked_at = Some(now);
+        self.watch.rare_mut().client_looked_at = Some(now);
         let mut again = BytesMut::new();
         // What it knows already. A longer value than a message takes was never sent to it.
         let told = self.session.parameters().next()?;

@@ -52,6 +52,8 @@ pub(super) struct RarelyWatched {
     pub(super) stays_until: Option<Instant>,
     /// When the session may search for another server again.
     pub(super) next_search: Option<Instant>,
+    /// When it was last looked whether a client that sends nothing more still reads.
+    pub(super) client_looked_at: Option<Instant>,
     /// Servers that have refused the session since it came to this one.
     pub(super) refusals: Refusals,
 }
@@ -63,6 +65,7 @@ impl RarelyWatched {
         stalled: None,
         stays_until: None,
         next_search: None,
+        client_looked_at: None,
         refusals: Refusals::NONE,
     };
 }
