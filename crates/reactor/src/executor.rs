@@ -28,6 +28,8 @@ struct LocalExecutor {
     driver: Rc<Driver>,
     tasks: RefCell<Slab<TaskSlot>>,
     made: Cell<u32>,
+    /// Polls of epoll so far.
+    rounds: Cell<u64>,
     /// Tasks made since the last one was polled.
     spawned: Cell<usize>,
     remote: Arc<RemoteWakeups>,
@@ -235,6 +237,12 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) -> Task {
     Task { key: local.insert(Box::pin(future)), executor: local.id }
 }
 
+/// Which round this thread is in: how often it has polled epoll. 0 where no [`block_on`](crate::block_on) runs.
+#[must_use]
+pub fn round() -> u64 {
+    LOCAL.with_borrow(|local| local.as_ref().map_or(0, |local| local.rounds.get()))
+}
+
 static EXECUTORS: AtomicU64 = AtomicU64::new(1);
 
 /// Runs `main` on this thread to its end, and what it spawns for as long; without timers.
@@ -252,6 +260,7 @@ pub(crate) fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
         driver: Rc::new(driver),
         tasks: RefCell::default(),
         made: Cell::new(0),
+        rounds: Cell::new(0),
         spawned: Cell::new(0),
         remote: Arc::new(RemoteWakeups { woken: Mutex::new(Some(Vec::new())), waker }),
     });
@@ -286,6 +295,7 @@ fn run<F: Future>(local: &LocalExecutor, main: F) -> io::Result<F::Output> {
             may_begin -= begin;
             left += begin;
         }
+        local.rounds.set(local.rounds.get() + 1);
         let is_idle = WOKEN.with_borrow(VecDeque::is_empty);
         if local.driver.wait(if is_idle { Wait::ForEvents } else { Wait::Not })? {
             local.remote.answer();

@@ -18,6 +18,6 @@ mod stream;
 mod thread;
 pub mod timer;
 
-pub use executor::{Task, spawn};
+pub use executor::{Task, round, spawn};
 pub use stream::{Accepted, Listener, Stream};
 pub use thread::block_on;

@@ -19,7 +19,7 @@ use crate::rotation::{Certificate, Rotating, Rotation};
 use crate::verify::{Roots, expiry, public_key};
 use crate::verify_client::{ClientVerifier, Presenting};
 use crate::versions::{TlsVersion, versions};
-use crate::{Records, TlsError};
+use crate::{AskedOfClient, Records, TlsError};
 
 /// What `cert_file` says instead of a path: a certificate is made at start, which no client can verify.
 pub const SELF_SIGNED: &str = "self-signed";
@@ -162,6 +162,7 @@ struct AcceptConfig {
     certificate: Certificate,
     /// What clients bind their logins to.
     end_point: Option<Arc<EndPoint>>,
+    asked: AskedOfClient,
 }
 
 impl Acceptor {
@@ -214,7 +215,7 @@ impl Acceptor {
     pub fn accept(&self) -> Result<Records, TlsError> {
         let in_force = self.0.loaded.in_force();
         let records = Records::server(Arc::clone(&in_force.config))?;
-        Ok(records.presenting(in_force.end_point.clone()))
+        Ok(records.presenting(in_force.end_point.clone(), in_force.asked))
     }
 }
 
@@ -229,7 +230,10 @@ impl AcceptConfig {
         }
         let builder =
             builder.with_protocol_versions(&versions).map_err(|error| unfit("client_tls.ciphers", error))?;
-        let builder = builder.with_client_cert_verifier(verifier(settings, mode, &provider)?);
+        let verifier = verifier(settings, mode, &provider)?;
+        let asked =
+            if verifier.offer_client_auth() { AskedOfClient::Certificate } else { AskedOfClient::Nothing };
+        let builder = builder.with_client_cert_verifier(verifier);
         let pair = Pair::read(settings)?;
         let end_point = pair.chain.first().and_then(EndPoint::of).map(Arc::new);
         let (presented, certificate) = pair.presented(&provider)?;
@@ -238,7 +242,7 @@ impl AcceptConfig {
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Self { config: Arc::new(config), certificate, end_point })
+        Ok(Self { config: Arc::new(config), certificate, end_point, asked })
     }
 }
 

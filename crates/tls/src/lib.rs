@@ -25,7 +25,7 @@ pub use ciphers::Negotiated;
 pub use connect::SSL_REQUEST;
 pub use end_point::EndPoint;
 pub use files::FileError;
-pub use records::{Opened, Records, TlsError};
+pub use records::{AskedOfClient, Opened, Records, TlsError};
 pub use rotation::{Certificate, Rotation};
 pub use subject::Subject;
 pub use versions::TlsVersion;

@@ -13,7 +13,7 @@ use rustls::pki_types::ServerName;
 use rustls::server::ServerConnectionData;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus};
-use rustls::{ClientConfig, Error, ServerConfig};
+use rustls::{ClientConfig, Error, HandshakeKind, ProtocolVersion, ServerConfig};
 
 use crate::EndPoint;
 use crate::ciphers::Negotiated;
@@ -41,8 +41,20 @@ pub struct Records {
     rest: Vec<u8>,
     /// Of the certificate that a server presents.
     own_end_point: Option<Arc<EndPoint>>,
+    asked: AskedOfClient,
+    /// The handshake is complete, and what belongs to it is sent.
+    is_settled: bool,
     /// Why nothing is sealed or opened any more: rustls is not asked again after an error.
     failure: Option<Box<TlsError>>,
+}
+
+/// What a client is asked to prove in its handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskedOfClient {
+    /// Nothing.
+    Nothing,
+    /// Who it is, by a certificate; it may have none.
+    Certificate,
 }
 
 /// rustls's connections take kilobytes: they are not moved through every future that holds one.
@@ -75,6 +87,8 @@ impl Records {
             side: Side::Server(Box::new(UnbufferedServerConnection::new(config)?)),
             rest: Vec::new(),
             own_end_point: None,
+            asked: AskedOfClient::Certificate,
+            is_settled: false,
             failure: None,
         })
     }
@@ -88,13 +102,34 @@ impl Records {
             side: Side::Client(Box::new(UnbufferedClientConnection::new(config, name)?)),
             rest: Vec::new(),
             own_end_point: None,
+            asked: AskedOfClient::Certificate,
+            is_settled: false,
             failure: None,
         })
     }
 
-    /// Whether `sealed`, which follows what came before, is the end of a record: before, there is nothing to compute.
+    /// Whether `sealed`, which follows what came before, may take a signature or a key exchange to open. Little is to be
+    /// computed before a record is whole, and for the Finished of a client that proves nothing: by then the server has
+    /// computed its keys. Source: RFC 8446, 2.
     #[must_use]
-    pub fn completes_record(&self, sealed: &[u8]) -> bool {
+    pub fn is_costly(&self, sealed: &[u8]) -> bool {
+        self.completes_record(sealed) && !self.awaits_finished()
+    }
+
+    /// Whether nothing but a Finished is left of the handshake.
+    fn awaits_finished(&self) -> bool {
+        match &self.side {
+            Side::Server(end) => {
+                self.asked == AskedOfClient::Nothing
+                    && end.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+                    // Not known before the ServerHello, and another one where a ClientHello is to be repeated.
+                    && end.handshake_kind() == Some(HandshakeKind::Full)
+            }
+            Side::Client(_) => false,
+        }
+    }
+
+    fn completes_record(&self, sealed: &[u8]) -> bool {
         let mut bytes = self.rest.iter().chain(sealed).skip(HEADER_BYTES - 2);
         let (Some(&high), Some(&low)) = (bytes.next(), bytes.next()) else { return false };
         self.rest.len() + sealed.len() >= HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]))
@@ -113,6 +148,7 @@ impl Records {
     ) -> Result<Opened, TlsError> {
         self.check()?;
         let opened = self.open_more(sealed, plain, out);
+        self.is_settled |= opened.as_ref().is_ok_and(|opened| opened.may_seal);
         self.note(opened)
     }
 
@@ -123,12 +159,12 @@ impl Records {
         out: &mut Vec<u8>,
     ) -> Result<Opened, TlsError> {
         if self.rest.is_empty() {
-            let (done, opened) = self.side.open(sealed, plain, out);
+            let (done, opened) = self.side.open(sealed, self.is_settled, plain, out);
             self.rest.extend_from_slice(&sealed[done..]);
             return opened;
         }
         self.rest.extend_from_slice(sealed);
-        let (done, opened) = self.side.open(&mut self.rest, plain, out);
+        let (done, opened) = self.side.open(&mut self.rest, self.is_settled, plain, out);
         self.rest.drain(..done);
         if self.rest.is_empty() {
             self.rest = Vec::new();
@@ -189,10 +225,10 @@ impl Records {
         chain?.first().map(AsRef::as_ref)
     }
 
-    /// Notes what a client of this server binds its login to.
+    /// Notes what a client of this server binds its login to, and what it is asked for.
     #[must_use]
-    pub fn presenting(self, own_end_point: Option<Arc<EndPoint>>) -> Self {
-        Self { own_end_point, ..self }
+    pub fn presenting(self, own_end_point: Option<Arc<EndPoint>>, asked: AskedOfClient) -> Self {
+        Self { own_end_point, asked, ..self }
     }
 
     /// What a login over this connection can be bound to, after the handshake: the server's certificate.
@@ -231,12 +267,13 @@ impl Side {
     fn open(
         &mut self,
         sealed: &mut [u8],
+        is_settled: bool,
         plain: impl FnMut(&[u8]),
         out: &mut Vec<u8>,
     ) -> (usize, Result<Opened, TlsError>) {
         match self {
-            Side::Server(end) => open(end.as_mut(), sealed, plain, out),
-            Side::Client(end) => open(end.as_mut(), sealed, plain, out),
+            Side::Server(end) => open(end.as_mut(), sealed, is_settled, plain, out),
+            Side::Client(end) => open(end.as_mut(), sealed, is_settled, plain, out),
         }
     }
 }
@@ -274,9 +311,13 @@ impl End for UnbufferedClientConnection {
 }
 
 /// Opens records; returns how many bytes at the front are done with.
+///
+/// rustls is asked until it has nothing left to do. Once settled, it is not asked again when the last byte was plaintext: the
+/// answer to a new key goes with what is sealed next. Source: RFC 8446, 4.6.3.
 fn open(
     end: &mut impl End,
     sealed: &mut [u8],
+    is_settled: bool,
     mut plain: impl FnMut(&[u8]),
     out: &mut Vec<u8>,
 ) -> (usize, Result<Opened, TlsError>) {
@@ -290,7 +331,11 @@ fn open(
         };
         done += discard;
         match step {
-            Ok(RecordStep::More) => {}
+            Ok(RecordStep::Plain) if is_settled && done == sealed.len() => {
+                opened.may_seal = true;
+                return (done, Ok(opened));
+            }
+            Ok(RecordStep::More | RecordStep::Plain) => {}
             Ok(RecordStep::Over) => return (done, Ok(opened)),
             Err(error) => {
                 last_words(end, &mut sealed[done..], out);
@@ -302,6 +347,8 @@ fn open(
 
 enum RecordStep {
     More,
+    /// More, behind plaintext.
+    Plain,
     Over,
 }
 
@@ -316,6 +363,7 @@ fn step<D>(
             while let Some(record) = records.next_record() {
                 plain(record?.payload);
             }
+            return Ok(RecordStep::Plain);
         }
         ConnectionState::EncodeTlsData(message) => encode(message, out),
         ConnectionState::TransmitTlsData(sent) => sent.done(),

@@ -155,3 +155,63 @@ fn bytes_that_are_no_tls_are_refused() {
     let refused = server.take(b"\0\0\0\x08\x04\xd2\x16\x2f").unwrap_err();
     assert!(refused.to_string().contains("corrupt message"), "{refused}");
 }
+
+#[test]
+fn a_new_key_is_answered_before_the_next_plaintext() {
+    let (mut server, mut client) = pair(100_000);
+    let Side::Client(end) = &mut client.records.side else { panic!("it is the client") };
+    match end.process(&mut []).state.unwrap() {
+        ConnectionState::WriteTraffic(traffic) => traffic.refresh_traffic_keys().unwrap(),
+        other => panic!("{other:?}"),
+    }
+    let (old, mut sealed) = (client.seal(b""), client.seal(b"a query"));
+    sealed.splice(..0, old);
+    server.take(&sealed).unwrap();
+    assert_eq!(server.plain, b"a query");
+    for _both_keys in 0..2 {
+        client.plain.clear();
+        let sealed = server.seal(b"an answer");
+        client.take(&sealed).unwrap();
+        assert_eq!(client.plain, b"an answer");
+    }
+}
+
+#[test]
+fn costly_is_what_signatures_and_keys_are_computed_for() {
+    let (server, client) = configs();
+    for asked in [AskedOfClient::Nothing, AskedOfClient::Certificate] {
+        let server = Records::server(Arc::clone(&server)).unwrap();
+        let mut server = Peer::new(server.presenting(None, asked));
+        let mut client = Peer::new(Records::client(Arc::clone(&client), name("db.example")).unwrap());
+        let hello = client.take(&[]).unwrap();
+        assert!(server.records.is_costly(&hello));
+        let flight = server.take(&hello).unwrap();
+        assert!(client.records.is_costly(&flight));
+        let finished = client.take(&flight).unwrap();
+        assert_eq!(server.records.is_costly(&finished), asked == AskedOfClient::Certificate);
+        server.take(&finished).unwrap();
+        assert!(server.may_seal);
+    }
+}
+
+#[test]
+fn a_hello_that_is_repeated_is_as_costly() {
+    let (_, client) = configs();
+    let made = rcgen::generate_simple_self_signed(["db.example".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    // A client sends a key for its first group only.
+    let mut provider = rustls::crypto::CryptoProvider::clone(client.crypto_provider());
+    provider.kx_groups.drain(..1);
+    let server =
+        ServerConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
+    let server = server.unwrap().with_no_client_auth();
+    let server = server.with_single_cert(vec![made.cert.der().clone()], key.into()).unwrap();
+    let mut server =
+        Peer::new(Records::server(Arc::new(server)).unwrap().presenting(None, AskedOfClient::Nothing));
+    let mut client = Peer::new(Records::client(client, name("db.example")).unwrap());
+    let retry = server.take(&client.take(&[]).unwrap()).unwrap();
+    let again = client.take(&retry).unwrap();
+    assert!(server.records.is_costly(&again));
+    let Side::Server(end) = &server.records.side else { panic!("it is the server") };
+    assert_eq!(end.handshake_kind(), Some(HandshakeKind::FullWithHelloRetryRequest));
+}

@@ -48,16 +48,16 @@ impl TlsStream {
         }
     }
 
-    /// Takes bytes of the peer: when it is this connection's turn, unless there is nothing to compute yet.
+    /// Takes bytes of the peer: when it is this connection's turn, unless there is little to compute.
     async fn compute(&self, came: &mut [u8]) -> io::Result<OpenedInto> {
-        let turn = if self.state.borrow().records.completes_record(came) {
+        let turn = if self.state.borrow().records.is_costly(came) {
             Some(HandshakeTurn::take().await)
         } else {
             None
         };
         let opened = self.open(came, &mut []).map_err(|error| refused(&error));
         if let Some(turn) = turn {
-            turn.end().await;
+            turn.end();
         }
         opened
     }

@@ -1,16 +1,19 @@
 //! Whose turn it is to compute a flight of a handshake.
 //!
 //! A signature takes as long as hundreds of queries. A hundred clients that come at once must not stop the sessions of
-//! their thread for the sum of them: one flight is computed, and then the others have some rounds of the executor.
+//! their thread for the sum of them: one flight is computed, and then the others have some rounds of the executor. They are
+//! waited for by the next one that has a flight to compute: a thread with one handshake at a time makes no round for it.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
+use trunkline_reactor::round;
+
 /// Rounds of the executor from one flight to the next. A query takes two, one for each direction: few meet more than one
-/// flight. On a thread that has nothing else to do, a round is a call of epoll: a few microseconds for all of them.
-const ROUNDS_BETWEEN: usize = 4;
+/// flight. On a thread that has nothing else to do, a round that is waited for is a call of epoll.
+const ROUNDS_BETWEEN: u64 = 4;
 
 thread_local! {
     static TURNS: RefCell<Turns> = const { RefCell::new(Turns::NONE) };
@@ -24,10 +27,13 @@ struct Turns {
     /// Who has been woken for its turn.
     called: Option<u64>,
     last_ticket: u64,
+    /// The round from which the next flight may be computed.
+    next_round: u64,
 }
 
 impl Turns {
-    const NONE: Turns = Turns { is_taken: false, waiting: VecDeque::new(), called: None, last_ticket: 0 };
+    const NONE: Turns =
+        Turns { is_taken: false, waiting: VecDeque::new(), called: None, last_ticket: 0, next_round: 0 };
 
     fn pass_on(&mut self) {
         match self.waiting.pop_front() {
@@ -45,18 +51,23 @@ impl Turns {
 pub(super) struct HandshakeTurn(());
 
 impl HandshakeTurn {
-    /// Waits for it.
+    /// Waits for it, and for the rounds since the last flight.
     pub(super) async fn take() -> Self {
         let mut place = TurnPlace(None);
-        poll_fn(|cx| place.poll(cx)).await
-    }
-
-    /// Ends it: whoever waits, or comes meanwhile, has the next one some rounds later.
-    pub(super) async fn end(self) {
-        // Whoever is called is polled one round after that.
-        for _round in 1..ROUNDS_BETWEEN {
+        let turn = poll_fn(|cx| place.poll(cx)).await;
+        // Bounded, for the rounds of another executor of this thread count from 0.
+        for _round in 0..ROUNDS_BETWEEN {
+            if round() >= TURNS.with_borrow(|turns| turns.next_round) {
+                break;
+            }
             next_round().await;
         }
+        turn
+    }
+
+    /// Ends it behind a flight: whoever waits, or comes meanwhile, computes the next one some rounds later.
+    pub(super) fn end(self) {
+        TURNS.with_borrow_mut(|turns| turns.next_round = round() + ROUNDS_BETWEEN);
     }
 }
 
@@ -135,8 +146,8 @@ mod tests {
     fn turns_are_rounds_apart_however_many_come_at_once() {
         const MANY: u32 = 50;
         block_on(async {
-            let round = Rc::new(Cell::new(0_u32));
-            let counter = Rc::clone(&round);
+            let counted = Rc::new(Cell::new(0_u64));
+            let counter = Rc::clone(&counted);
             spawn(async move {
                 loop {
                     counter.set(counter.get() + 1);
@@ -145,21 +156,39 @@ mod tests {
             });
             let turns = Rc::new(RefCell::new(Vec::new()));
             for number in 0..MANY {
-                let (round, turns) = (Rc::clone(&round), Rc::clone(&turns));
+                let (counted, turns) = (Rc::clone(&counted), Rc::clone(&turns));
                 spawn(async move {
                     let turn = HandshakeTurn::take().await;
-                    turns.borrow_mut().push((number, round.get()));
-                    turn.end().await;
+                    turns.borrow_mut().push((number, counted.get()));
+                    turn.end();
                 });
             }
             while turns.borrow().len() < MANY as usize {
                 next_round().await;
             }
             let turns = turns.borrow();
-            let between: Vec<u32> = turns.windows(2).map(|pair| pair[1].1 - pair[0].1).collect();
-            let wanted = u32::try_from(ROUNDS_BETWEEN).expect("a small number");
-            assert!(between.iter().all(|rounds| (wanted..=wanted + 1).contains(rounds)), "{between:?}");
+            let between: Vec<u64> = turns.windows(2).map(|pair| pair[1].1 - pair[0].1).collect();
+            let wanted = ROUNDS_BETWEEN..=ROUNDS_BETWEEN + 1;
+            assert!(between.iter().all(|rounds| wanted.contains(rounds)), "{between:?}");
             assert!(turns.iter().map(|(number, _)| *number).eq(0..MANY), "in their order: {turns:?}");
+        })
+        .expect("a thread of its own");
+    }
+
+    #[test]
+    fn only_who_comes_too_early_waits_for_rounds() {
+        block_on(async {
+            let begin = round();
+            HandshakeTurn::take().await.end();
+            assert_eq!(round(), begin, "nobody was before it, and nobody is behind it");
+            HandshakeTurn::take().await.end();
+            assert_eq!(round(), begin + ROUNDS_BETWEEN);
+            for _round in 0..ROUNDS_BETWEEN {
+                next_round().await;
+            }
+            let begin = round();
+            HandshakeTurn::take().await.end();
+            assert_eq!(round(), begin, "they have passed meanwhile");
         })
         .expect("a thread of its own");
     }
@@ -177,7 +206,7 @@ mod tests {
                 drop(held);
                 assert!(TURNS.with_borrow(|turns| turns.called.is_some()));
             }
-            HandshakeTurn::take().await.end().await;
+            HandshakeTurn::take().await.end();
             assert!(TURNS.with_borrow(|turns| !turns.is_taken && turns.waiting.is_empty()));
         })
         .expect("a thread of its own");
