@@ -167,7 +167,16 @@ impl Session {
     /// held back, so that the request can still be repeated. A server sends them together with what
     /// follows, unless the client sent a Flush. Rows do not count when the same chunk ends with the
     /// error of a server that shuts down or cancels.
+    #[inline]
     pub(crate) fn look_ahead(&self, rest: &[u8]) -> AnswerDecision {
+        // All of an answer, which a primary does not give up for the sake of its recovery.
+        if self.conversation.role == ServerRole::Primary && ends_well(rest) {
+            return AnswerDecision::Forward;
+        }
+        self.look_at_each(rest)
+    }
+
+    fn look_at_each(&self, rest: &[u8]) -> AnswerDecision {
         let mut scanner = self.conversation.scanner.clone();
         let mut at = 0;
         let mut otherwise = AnswerDecision::Hold;

@@ -1,5 +1,8 @@
+use trunkline_codec::frontend::{Bind, FrontendTag};
+
 use super::*;
 use crate::carried::encoding::EncodingEra;
+use crate::carried::statement_set::ReadingRules;
 use crate::limits::{LOG_TEXT_BYTES_MAX, PORTALS_MAX, PREPARED_MAX};
 
 fn prepared(sql_bytes_max: usize) -> Prepared {
@@ -187,4 +190,68 @@ fn a_name_that_is_kept_gets_its_new_sql_however_many_there_are() {
     s.parse_answered();
     send_bind(&mut s, "", "s0");
     assert_eq!(executed(&mut s, "").as_deref(), Some("select 2"));
+}
+
+/// One whose unnamed statement is on another connection; the client has run it or has not.
+fn without_its_unnamed(sql: &str, is_run: bool) -> Prepared {
+    let mut s = prepared(0);
+    send_parse(&mut s, "", sql);
+    if is_run {
+        send_bind(&mut s, "", "");
+        s.describe_sent(b"P\0");
+    }
+    s.parse_answered();
+    s.portals_ended();
+    s.connection_taken(None, ReadingRules::Same, UnnamedKept::Lost);
+    assert!(s.has_absent());
+    s
+}
+
+#[test]
+fn a_series_that_prepares_what_it_runs_plainly_needs_nothing_first() {
+    let (execute, bind_unnamed, bind_named) = (execute(""), bind("", ""), bind("", "s1"));
+    let parses = [parse("", "select 1"), parse("", "execute s1"), parse("s1", "select 1")];
+    let others: [(FrontendTag, &[u8]); 7] = [
+        (FrontendTag::Bind, &bind_unnamed),
+        (FrontendTag::Bind, &bind_named),
+        (FrontendTag::Describe, b"P\0"),
+        (FrontendTag::Describe, b"S\0"),
+        (FrontendTag::Execute, &execute),
+        (FrontendTag::Sync, b""),
+        (FrontendTag::Query, b"execute s1\0"),
+    ];
+    let messages = || parses.iter().map(|body| (FrontendTag::Parse, &body[..])).chain(others);
+    for (sql, is_run) in [("select 1", false), ("select 1", true), ("execute s1", true)] {
+        for in_flight in [None, Some(""), Some("s1")] {
+            let mut plain = Vec::new();
+            for (tag, body) in messages() {
+                let mut s = without_its_unnamed(sql, is_run);
+                if let Some(name) = in_flight {
+                    send_parse(&mut s, name, "select 1");
+                }
+                if !s.needs_at_most_new_unnamed(tag, body) {
+                    continue;
+                }
+                plain.push(tag);
+                let made = s.must_make((tag, body, MessageExtent::Whole)).map(|which| s.steps_to_make(which));
+                assert_eq!(made.unwrap_or_default(), Vec::<Vec<Step>>::new(), "{tag:?} {body:?}");
+                assert!(Bind::parse(body).map_or(true, |bind| !s.depends_on_describe(&bind)));
+                for asked in [ColumnsAsked::Now, ColumnsAsked::No] {
+                    assert_eq!(s.steps_before(tag, body, asked), [], "{tag:?} {body:?} {asked:?}");
+                }
+            }
+            let bound = (in_flight == Some("")).then_some(FrontendTag::Bind);
+            let rest = [FrontendTag::Describe, FrontendTag::Execute, FrontendTag::Sync];
+            let expected: Vec<_> = [FrontendTag::Parse; 3].into_iter().chain(bound).chain(rest).collect();
+            assert_eq!(plain, expected, "{sql} {in_flight:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_plain_where_named_statements_may_be_missing() {
+    let mut s = without_its_unnamed("select 1", true);
+    send_parse(&mut s, "s1", "select 1");
+    s.parse_answered();
+    assert!(!s.needs_at_most_new_unnamed(FrontendTag::Parse, &parse("", "execute s1")));
 }

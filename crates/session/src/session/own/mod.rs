@@ -170,6 +170,13 @@ impl Session {
         self.carried.followed.as_ref().is_some_and(|followed| followed.prepared.has_absent())
     }
 
+    /// Whether it plainly has to prepare nothing: for a series that prepares what it runs.
+    #[inline]
+    pub(crate) fn needs_nothing_first(&self, tag: FrontendTag, body: &[u8]) -> bool {
+        let followed = self.carried.followed.as_ref();
+        followed.is_some_and(|followed| followed.prepared.needs_at_most_new_unnamed(tag, body))
+    }
+
     /// Whether this message needs statements that can be prepared only where all requests are answered, and that will be
     /// soon.
     fn must_wait_for_answers(&self, tag: FrontendTag, body: &[u8]) -> bool {
