@@ -36,10 +36,13 @@ impl Unsettled {
 
     /// Reads SQL and the functions that it calls. `types` are those of its parameters, four bytes each.
     pub(crate) fn read<'a>(&mut self, sql: &[u8], types: impl FnOnce() -> &'a [u8]) -> Reading {
-        match &self.functions {
-            Some(functions) if may_call(sql, functions) => self.read_calling(sql, types),
-            _none => read(sql),
-        }
+        if self.may_call(sql) { self.read_calling(sql, types) } else { read(sql) }
+    }
+
+    /// Whether functions decide about the effects of SQL, beside its text.
+    #[inline]
+    pub(crate) fn may_call(&self, sql: &[u8]) -> bool {
+        self.functions.as_ref().is_some_and(|functions| may_call(sql, functions))
     }
 
     #[inline]

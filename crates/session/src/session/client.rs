@@ -167,11 +167,10 @@ impl Session {
                 (*at, self.client.scanner) = before;
                 return Ok(first);
             }
-            let is_plain = naming == Naming::Same
-                && (tag == FrontendTag::Parse || !has_foreign)
-                && self.needs_nothing_first(tag, body);
             if (self.may_need_more() || has_foreign || naming == Naming::First)
-                && !is_plain
+                && !(naming == Naming::Same
+                    && (tag == FrontendTag::Parse || !has_foreign)
+                    && self.needs_nothing_first(tag, body))
                 && let Some(first) = self.comes_first((tag, body, extent), &chunk[*at..], sent)
             {
                 (*at, self.client.scanner) = before;

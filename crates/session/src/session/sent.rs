@@ -72,7 +72,11 @@ impl Session {
         let extent = if is_whole { MessageExtent::Whole } else { MessageExtent::Part };
         let wire = self.wire_of(body, extent);
         let Followed { prepared, unsettled, encoding, .. } = self.carried.follow();
+        let is_plain_again = is_whole && prepared.is_plain_unnamed(body);
         let text = prepared.parse_sent(body, is_whole, wire, |sql| {
+            if is_plain_again && !unsettled.may_call(sql) {
+                return StatementEffects::PLAIN;
+            }
             let types = || Parse::parse(body).map_or(&[][..], |parse| parse.parameter_types);
             let reading = if is_whole { unsettled.read(sql, types) } else { Reading::unread() };
             StatementEffects::of(reading, body, encoding.era())

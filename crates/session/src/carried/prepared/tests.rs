@@ -4,6 +4,7 @@ use super::*;
 use crate::carried::encoding::EncodingEra;
 use crate::carried::statement_set::ReadingRules;
 use crate::limits::{LOG_TEXT_BYTES_MAX, PORTALS_MAX, PREPARED_MAX};
+use crate::sql::Class;
 
 fn prepared(sql_bytes_max: usize) -> Prepared {
     Prepared::for_moves(sql_bytes_max)
@@ -254,4 +255,32 @@ fn nothing_is_plain_where_named_statements_may_be_missing() {
     send_parse(&mut s, "s1", "select 1");
     s.parse_answered();
     assert!(!s.needs_at_most_new_unnamed(FrontendTag::Parse, &parse("", "execute s1")));
+}
+
+#[test]
+fn only_the_very_text_of_an_unnamed_statement_that_reads_is_known_to_read_again() {
+    let is_known = |s: &Prepared, sql: &str| s.is_plain_unnamed(&parse("", sql));
+    let mut s = prepared(0);
+    send_parse(&mut s, "", "select 1");
+    assert!(!is_known(&s, "select 1"), "the server may refuse it");
+    s.parse_answered();
+    assert!(is_known(&s, "select 1"));
+    for other in ["select 2", "select 1 ", "select", "set a = 1"] {
+        assert!(!is_known(&s, other), "{other}");
+    }
+    assert!(!s.is_plain_unnamed(b"\0select 1\0\0\x01\0\0\0\x17"), "with another type");
+    assert!(!s.is_plain_unnamed(&parse("s1", "select 1")));
+    s.query_answered();
+    assert!(!is_known(&s, "select 1"), "a Query has dropped it");
+
+    let writes = |_sql: &[u8]| StatementEffects { class: Class::ONCE, lasting: None };
+    let text = s.parse_sent(&parse("", "insert into t values (1)"), true, Wire::OfClient, writes);
+    s.texts.release(text);
+    s.parse_answered();
+    assert!(!is_known(&s, "insert into t values (1)"));
+
+    let mut s = Prepared::for_log(100);
+    send_parse(&mut s, "", "select 1");
+    s.parse_answered();
+    assert!(!is_known(&s, "select 1"), "it is kept for the log only");
 }

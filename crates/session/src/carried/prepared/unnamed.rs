@@ -7,7 +7,7 @@
 use trunkline_codec::frontend::{Bind, FrontendTag, Target};
 
 use super::presence::Presence;
-use super::{Pending, Prepared, SavedStatement};
+use super::{Pending, Prepared, SavedStatement, StatementOrigin};
 
 /// Whether the client asks for the columns of what it binds before it has rows of it: then it does not matter what it was told
 /// of them by a Describe of a portal before, which is not noted.
@@ -62,6 +62,17 @@ impl Prepared {
             | FrontendTag::Terminate
             | FrontendTag::Unknown(_) => false,
         }
+    }
+
+    /// Whether this Parse has every byte of the one that has prepared the unnamed statement, which only reads: so does the next
+    /// one then, as far as its text decides.
+    #[inline]
+    pub(crate) fn is_plain_unnamed(&self, body: &[u8]) -> bool {
+        self.unnamed.as_ref().is_some_and(|saved| {
+            saved.origin == StatementOrigin::Parse
+                && saved.effects.is_plain()
+                && self.texts.whole(saved.text) == Some(body)
+        })
     }
 
     /// Whether the newest Parse or Close in flight is a Parse of the unnamed statement.
