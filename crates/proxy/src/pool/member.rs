@@ -34,10 +34,6 @@ impl PoolMember {
         self.pools.lock().checked(self.token);
     }
 
-    pub(crate) fn pools(&self) -> &Arc<SharedPools> {
-        &self.pools
-    }
-
     /// It is with another worker now, by another name.
     pub(crate) fn renamed(&mut self, token: ConnectionToken) {
         self.pools.lock().rename(self.token, token);

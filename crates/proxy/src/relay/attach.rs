@@ -112,6 +112,25 @@ impl NextLogin {
     }
 }
 
+/// From when to when a session has waited for its server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waited {
+    pub(super) since: Instant,
+    pub(super) until: Instant,
+}
+
+impl Waited {
+    /// Until now.
+    pub(super) fn since(since: Instant) -> Self {
+        Waited { since, until: Instant::now() }
+    }
+
+    /// It was there.
+    pub(super) fn not_at_all(now: Instant) -> Self {
+        Waited { since: now, until: now }
+    }
+}
+
 impl Relay {
     /// Waits, without a server, until the client sends something.
     pub(super) fn wait_for_client(&mut self, cx: &mut Context<'_>) -> Next {
@@ -207,7 +226,7 @@ impl Relay {
             // server.
             Ok(_taken) if self.has_client_left(cx) => Next::End(Ending::Silent),
             Ok(taken) => {
-                self.attach(taken, since);
+                self.attach(taken, Waited::since(since));
                 self.watch.must_look();
                 self.look(cx).map_or(Next::Again, Next::End)
             }
@@ -240,14 +259,14 @@ impl Relay {
         self.client.poll_read_closed(cx).is_ready()
     }
 
-    pub(super) fn attach(&mut self, taken: ReadyServer, since: Instant) {
+    pub(super) fn attach(&mut self, taken: ReadyServer, waited: Waited) {
         let ReadyServer { server, mut login_reply, choice } = taken;
         if let Some(name) =
             self.context.relogin.as_ref().and_then(|relogin| relogin.application_name.as_ref())
         {
             name.hide(&mut login_reply.messages);
         }
-        let now = Instant::now();
+        let Waited { since, until: now } = waited;
         let role = role_of(&self.worker, server.lease.server(), login_reply.is_standby);
         self.answered_at = now;
         let name = Arc::clone(&server.name);
@@ -260,14 +279,18 @@ impl Relay {
             self.session.server_taken(name, role, announce);
         }
         self.session.server_process(server.process_id());
-        self.session.note_wait(now.saturating_duration_since(since));
+        if since != now {
+            self.session.note_wait(now.saturating_duration_since(since));
+        }
         self.context.cancel.set_server(server.key.clone());
         self.context.left = None;
         let last = self.context.last.take();
         self.context.is_told_to_wait = false;
-        let since = self.repeated().map_or(since, |repeated| repeated.since);
-        self.log_arrival(&server.name, now.saturating_duration_since(since));
-        self.count_move(MoveOutcome::Taken, since);
+        if self.context.moving.is_some() {
+            let since = self.repeated().map_or(since, |repeated| repeated.since);
+            self.log_arrival(&server.name, now.saturating_duration_since(since));
+            self.count_move(MoveOutcome::Taken, since);
+        }
         self.to_client.input.restart(&login_reply.read_ahead);
         self.count_arrival_from(last.map(|last| last.server), server.lease.server());
         self.watch.attached();
@@ -345,6 +368,12 @@ impl Relay {
 
     /// Gives the server back, if there is one. Its connection is closed unless a pool gets it.
     pub(super) fn release(&mut self) -> Option<Box<ServerConnection>> {
+        self.context.cancel.set_server(None);
+        self.release_parted()
+    }
+
+    /// The same where cancel requests do not reach it any more.
+    pub(super) fn release_parted(&mut self) -> Option<Box<ServerConnection>> {
         let left = match std::mem::replace(&mut self.server, Attachment::Detached) {
             Attachment::Attached(server) => Some(server),
             Attachment::Detached | Attachment::Queued(_) | Attachment::Taking(_) => None,
@@ -353,7 +382,6 @@ impl Relay {
             self.worker.metrics.server(server.lease.server()).sessions_active.down();
         }
         self.slot.set_place(None);
-        self.context.cancel.set_server(None);
         self.context.sequences.end();
         self.context.exported = None;
         self.to_server.drop_pending();

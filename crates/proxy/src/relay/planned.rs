@@ -23,6 +23,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use trunkline_telemetry::metrics::{Label, MoveCause, MoveRefusal};
 use trunkline_topology::ServerId;
 
+use super::attach::Waited;
 use super::watch::Pause;
 use super::{Next, Relay};
 use crate::defaults::SessionDefaults;
@@ -178,7 +179,8 @@ impl Relay {
         if let Some(left) = self.release() {
             left.terminate();
         }
-        self.attach(taken, planned.awaited_since.unwrap_or_else(Instant::now));
+        let awaited_since = planned.awaited_since.unwrap_or_else(Instant::now);
+        self.attach(taken, Waited::since(awaited_since));
         self.watch.must_look();
         self.look(cx).map_or(Next::Again, Next::End)
     }

@@ -12,6 +12,7 @@ use trunkline_routing::eligible;
 use trunkline_session::{ConnectionState, SessionState, diff};
 use trunkline_topology::ServerId;
 
+use super::attach::Waited;
 use super::vanished::see_off;
 use super::{Next, Relay, SessionContext};
 use crate::cancel::Parting;
@@ -83,7 +84,7 @@ impl Relay {
         let Some(seat) = &self.context.seat else { return Tried::Nothing };
         match ask_last(&self.worker, seat, last.server, self.context.carried, self.slot.number(), now) {
             Some(PoolStart::Wait(ticket)) => Tried::Done(self.wait_in_queue(cx, ticket, last)),
-            Some(start) => match self.take_up(start, last, now) {
+            Some(start) => match self.take_up(cx, start, last, Waited::not_at_all(now)) {
                 None => Tried::Done(Next::Again),
                 Some(start) => Tried::Start(start),
             },
@@ -97,7 +98,7 @@ impl Relay {
         if !self.may_stay_on(last.server) {
             return None;
         }
-        if now.saturating_duration_since(last.chosen_at) >= POOL_STAY {
+        if now >= last.chosen_at + POOL_STAY {
             if !self.context.own.is_settled() || !self.others_than(last.server).is_empty() {
                 return None;
             }
@@ -155,16 +156,21 @@ impl Relay {
     /// Goes on with a connection that the pools have given, unless something has to be done for that: that is returned.
     pub(super) fn take_up(
         &mut self,
+        cx: &Context<'_>,
         start: PoolStart,
         last: LastServer,
-        since: Instant,
+        waited: Waited,
     ) -> Option<PoolStart> {
         match start {
             PoolStart::Idle(server, CheckFirst::Unneeded) if self.is_ready(&server, last) => {
                 let login_reply = LoginReply { is_standby: server.is_standby, ..LoginReply::default() };
                 let taken = ReadyServer { server, login_reply, choice: ChoiceReason::Regular };
-                self.attach(taken, since);
+                self.attach(taken, waited);
                 self.context.chosen_at = last.chosen_at;
+                if let Some(ServerConnection { stream, .. }) = self.server.connection() {
+                    // Nothing has come: what does is read when epoll tells of it.
+                    stream.set_reader(cx);
+                }
                 None
             }
             start => Some(start),
@@ -240,13 +246,13 @@ impl Relay {
         let defaults = self.context.own.digest();
         self.context.carried = carried_for(&self.session.state(), defaults);
         let own = is_new.then(|| Arc::clone(&self.context.own));
-        let Some(mut left) = self.release() else { return };
+        let Some(mut left) = self.release_parted() else { return };
         self.session.connection_left();
         left.own = own.or(left.own);
         let reason = match state {
             Some(state) if is_pooled && is_known && parting == Parting::Now => {
                 // It has been idle since its server has answered, a moment ago.
-                return self.worker.check_in(left, state, defaults, answered_at);
+                return self.worker.check_in_under(&self.live, left, state, defaults, answered_at);
             }
             None => PoolCloseReason::Pinned,
             Some(_) if parting == Parting::Never => PoolCloseReason::Canceled,

@@ -92,6 +92,9 @@ impl Relay {
                 }
                 ClientThen::Violation(violation) => return Next::End(self.violation(*violation)),
             }
+            if !self.has_news_for_server() {
+                return Next::Wait;
+            }
             budget = budget.saturating_sub(length.max(READ_COST_BYTES));
             if budget == 0 {
                 cx.waker().wake_by_ref();
@@ -160,6 +163,9 @@ impl Relay {
             match self.take_from_server(cx, &buffer[..length]) {
                 Next::Wait => {}
                 done @ (Next::Again | Next::Lost(_) | Next::End(_)) => return done,
+            }
+            if self.server.connection().is_some() && !self.has_news_for_client() {
+                return Next::Wait;
             }
             budget = budget.saturating_sub(length.max(READ_COST_BYTES));
             if budget == 0 {

@@ -10,7 +10,7 @@ use trunkline_pool::limits::NOTICE_AFTER;
 use trunkline_session::{ClientThen, TransactionStatus};
 use trunkline_topology::ServerId;
 
-use super::attach::Attachment;
+use super::attach::{Attachment, Waited};
 use super::buffer::Chunk;
 use super::pooled::Staying;
 use super::{Ending, Next, Relay};
@@ -69,7 +69,7 @@ impl Relay {
         match ticket.take(&self.worker.shelf, self.worker.number(), now) {
             Ok(start) => {
                 self.worker.metrics.pool_waits.record(now.saturating_duration_since(since));
-                self.end_wait(cx, start, last, since)
+                self.end_wait(cx, start, last, Waited { since, until: now })
             }
             Err(ticket) => {
                 self.server = Attachment::Queued(Box::new(Queued { ticket, last, looked_at }));
@@ -78,7 +78,7 @@ impl Relay {
         }
     }
 
-    fn end_wait(&mut self, cx: &mut Context<'_>, start: PoolStart, last: LastServer, since: Instant) -> Next {
+    fn end_wait(&mut self, cx: &mut Context<'_>, start: PoolStart, last: LastServer, waited: Waited) -> Next {
         if self.has_client_left(cx) {
             self.put_back(Some(start));
             return Next::End(Ending::Silent);
@@ -88,7 +88,8 @@ impl Relay {
             self.put_back(Some(start));
             return self.search(None);
         }
-        let left = if self.may_stay_on(last.server) { self.take_up(start, last, since) } else { Some(start) };
+        let left =
+            if self.may_stay_on(last.server) { self.take_up(cx, start, last, waited) } else { Some(start) };
         match left {
             None => {
                 // It has looked around for the last time.

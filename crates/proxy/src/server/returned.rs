@@ -1,16 +1,13 @@
 //! Connections that sessions give back to the pools.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use trunkline_pool::{CheckIn, CheckedIn, CloseReason, Grant};
+use trunkline_pool::{CheckIn, CheckedIn, CloseReason, ConnectionToken, Grant};
 use trunkline_session::ConnectionState;
 
 use super::pooled::carried_by;
-use crate::context::Worker;
-use crate::pool::SharedPools;
+use crate::context::{Live, Worker};
 use crate::pool::connection::ServerConnection;
-use crate::pool::member::PoolMember;
 
 impl Worker {
     /// The worker's number for the pools.
@@ -21,50 +18,63 @@ impl Worker {
     /// Gives a connection back, whose session has left it in this state.
     pub(crate) fn check_in(
         &self,
+        server: Box<ServerConnection>,
+        state: ConnectionState,
+        defaults: u32,
+        now: Instant,
+    ) {
+        self.check_in_under(&self.shared.live(), server, state, defaults, now);
+    }
+
+    /// The same for a session that knows the settings in force.
+    pub(crate) fn check_in_under(
+        &self,
+        live: &Live,
         mut server: Box<ServerConnection>,
         state: ConnectionState,
         defaults: u32,
         now: Instant,
     ) {
         let Some(member) = &server.member else { return server.terminate() };
-        if server.lease.stands_in() && self.shared.live().fallback.connections_max > 0 {
+        if server.lease.stands_in() && live.fallback.connections_max > 0 {
             // An idle one would keep others from the bounded number of places.
             return server.terminate();
         }
-        let (pools, token) = (Arc::clone(member.pools()), member.token());
+        let token = member.token();
         let carried = carried_by(&state, defaults);
         *server.state = state;
-        let answer = pools.lock().check_in(token, carried, now);
-        self.shelve(&pools, server, answer);
+        let answer = self.shared.pools.lock().check_in(token, carried, now);
+        self.shelve(server, token, answer);
     }
 
     /// Gives an idle connection back that nobody has used, in the state that it was in.
     pub(crate) fn put_back(&self, server: Box<ServerConnection>) {
         let Some(member) = &server.member else { return server.terminate() };
-        let (pools, token) = (Arc::clone(member.pools()), member.token());
-        let answer = pools.lock().put_back(token, Instant::now());
-        self.shelve(&pools, server, answer);
+        let token = member.token();
+        let answer = self.shared.pools.lock().put_back(token, Instant::now());
+        self.shelve(server, token, answer);
     }
 
-    fn shelve(&self, pools: &SharedPools, server: Box<ServerConnection>, answer: CheckIn) {
+    fn shelve(&self, server: Box<ServerConnection>, token: ConnectionToken, answer: CheckIn) {
         let CheckIn { fate, effects } = answer;
         server.stream.change_reader();
-        match (fate, server.member.as_ref().map(PoolMember::token)) {
-            (CheckedIn::Idle, Some(token)) => self.shelf.put(token, server),
-            (CheckedIn::GivenTo(grant), Some(token)) => {
+        match fate {
+            CheckedIn::Idle => self.shelf.put(token, server),
+            CheckedIn::GivenTo(grant) => {
                 self.shelf.put(token, server);
-                self.granted(pools, grant);
+                self.granted(grant);
             }
-            (CheckedIn::Close(reason), _) => close_forgotten(server, reason),
-            (CheckedIn::Idle | CheckedIn::GivenTo(_), None) => server.terminate(),
+            CheckedIn::Close(reason) => close_forgotten(server, reason),
         }
-        pools.deliver(effects);
+        if !effects.is_empty() {
+            self.shared.pools.deliver(effects);
+        }
     }
 
     /// Tells a client that its wait is over: one of this worker without the way through its mail.
-    fn granted(&self, pools: &SharedPools, grant: Grant) {
+    fn granted(&self, grant: Grant) {
         if grant.worker != self.number() {
-            pools.granted(grant);
+            self.shared.pools.granted(grant);
         } else {
             self.wake_waiter(grant.client);
         }
