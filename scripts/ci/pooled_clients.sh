@@ -99,7 +99,7 @@ within() {
         suite "$name" pooled "$pool_port"
         differs=$(differing "$name" pooled)
         if [ -n "$differs" ]; then
-            # Some depend on the time of day. One that differs does so twice.
+            # One that differs does so twice: a busy machine is late for some, and sessions of other tests are pinned.
             mapfile -t tests <<<"$differs"
             suite "$name" again "$pool_port" "${tests[@]}"
             differs=$(LC_ALL=C comm -23 <(printf '%s\n' "$differs") <(outcomes "$name" again passed))
