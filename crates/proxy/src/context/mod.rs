@@ -1,6 +1,7 @@
 //! What sessions work with: the state of the proxy ([`Shared`], [`Live`]) and of their thread ([`Worker`]).
 
 mod auth_choice;
+mod clock;
 mod fills;
 mod handle;
 mod interned;
@@ -17,6 +18,7 @@ use trunkline_session::{JournalPool, LoginParameters, Rewritten};
 
 pub(crate) use self::auth_choice::AuthChoice;
 pub use self::auth_choice::{AuthReason, ChosenMode, SettledAuth};
+use self::clock::PollClock;
 pub(crate) use self::fills::{FillFault, FillLogin, FillLogins, FillNews, FillOffer};
 pub(crate) use self::handle::{Handoff, Inbox, WorkerHandle};
 pub(crate) use self::interned::{Interned, UserLogin};
@@ -50,6 +52,7 @@ pub(crate) struct Worker {
     /// Where a chunk becomes what goes to the other side, if that differs.
     pub(crate) rewritten: RefCell<Rewritten>,
     pub(crate) journals: RefCell<JournalPool>,
+    pub(crate) clock: PollClock,
     /// The parameters that the last login reported: the next one nearly always reports the same.
     pub(crate) parameters: RefCell<Arc<LoginParameters>>,
     /// The names of users, databases and listeners that its sessions have.
@@ -85,6 +88,7 @@ impl Worker {
             buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
             rewritten: RefCell::default(),
             journals: RefCell::default(),
+            clock: PollClock::default(),
             parameters: RefCell::default(),
             names: RefCell::default(),
             seats: RefCell::default(),

@@ -120,11 +120,6 @@ pub(super) struct Waited {
 }
 
 impl Waited {
-    /// Until now.
-    pub(super) fn since(since: Instant) -> Self {
-        Waited { since, until: Instant::now() }
-    }
-
     /// It was there.
     pub(super) fn not_at_all(now: Instant) -> Self {
         Waited { since: now, until: now }
@@ -132,6 +127,13 @@ impl Waited {
 }
 
 impl Relay {
+    /// Until now.
+    pub(super) fn waited(&self, since: Instant) -> Waited {
+        // A search has taken time.
+        self.worker.clock.moves();
+        Waited { since, until: self.worker.clock.now() }
+    }
+
     /// Waits, without a server, until the client sends something.
     pub(super) fn wait_for_client(&mut self, cx: &mut Context<'_>) -> Next {
         if self.session.has_deferred_error()
@@ -226,7 +228,7 @@ impl Relay {
             // server.
             Ok(_taken) if self.has_client_left(cx) => Next::End(Ending::Silent),
             Ok(taken) => {
-                self.attach(taken, Waited::since(since));
+                self.attach(taken, self.waited(since));
                 self.watch.must_look();
                 self.look(cx).map_or(Next::Again, Next::End)
             }

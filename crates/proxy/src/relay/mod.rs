@@ -361,6 +361,7 @@ impl Future for Relay {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
         let this = self.get_mut();
+        this.worker.clock.moves();
         this.slot.set_waker(cx.waker());
         this.answer_question();
         let ending = match this.heed_orders(cx) {

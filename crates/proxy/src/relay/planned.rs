@@ -23,7 +23,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use trunkline_telemetry::metrics::{Label, MoveCause, MoveRefusal};
 use trunkline_topology::ServerId;
 
-use super::attach::Waited;
 use super::watch::Pause;
 use super::{Next, Relay};
 use crate::defaults::SessionDefaults;
@@ -180,7 +179,7 @@ impl Relay {
             left.terminate();
         }
         let awaited_since = planned.awaited_since.unwrap_or_else(Instant::now);
-        self.attach(taken, Waited::since(awaited_since));
+        self.attach(taken, self.waited(awaited_since));
         self.watch.must_look();
         self.look(cx).map_or(Next::Again, Next::End)
     }

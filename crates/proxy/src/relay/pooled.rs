@@ -79,7 +79,7 @@ impl Relay {
         if !self.to_server.input.has_read_ahead() && !self.client.may_read() {
             return Tried::Done(Next::Wait);
         }
-        let now = Instant::now();
+        let now = self.worker.clock.now();
         let Some(last) = self.goes_on_at(now) else { return Tried::Nothing };
         let Some(seat) = &self.context.seat else { return Tried::Nothing };
         match ask_last(&self.worker, seat, last.server, self.context.carried, self.slot.number(), now) {

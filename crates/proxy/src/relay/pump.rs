@@ -56,7 +56,9 @@ impl Relay {
                 }
                 Chunk::Broken => return Next::End(Ending::Silent),
             };
-            let now = Instant::now();
+            let now = worker.clock.now();
+            // What is read next comes later.
+            worker.clock.moves();
             self.idle_since = None;
             self.note_request(is_again);
             let Some(step) = self.forward_requests(cx, &buffer[..length], now) else {
@@ -178,7 +180,8 @@ impl Relay {
     /// Passes a chunk from the server to the session, again after each injection, and forwards what the session
     /// releases.
     pub(super) fn take_from_server(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Next {
-        let now = Instant::now();
+        let now = self.worker.clock.now();
+        self.worker.clock.moves();
         self.answered_at = now;
         let mut rest = chunk;
         let worker = Rc::clone(&self.worker);

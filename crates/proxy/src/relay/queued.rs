@@ -65,7 +65,7 @@ impl Relay {
         };
         let Queued { ticket, last, looked_at } = *queued;
         let since = ticket.since;
-        let now = Instant::now();
+        let now = self.worker.clock.now();
         match ticket.take(&self.worker.shelf, self.worker.number(), now) {
             Ok(start) => {
                 self.worker.metrics.pool_waits.record(now.saturating_duration_since(since));

@@ -27,7 +27,7 @@ use trunkline_session::{Fingerprint, ServerRole};
 use trunkline_telemetry::metrics::{Label, RepeatCause};
 use trunkline_topology::{Role, ServerId};
 
-use super::attach::{MoveReason, Waited};
+use super::attach::MoveReason;
 use super::watch::Pause;
 use super::{Ending, Next, Relay};
 use crate::defaults::SessionDefaults;
@@ -131,7 +131,7 @@ impl Relay {
             Ok(taken) => {
                 self.repeat_since(cause, since);
                 self.context.own = own;
-                self.attach(taken, Waited::since(since));
+                self.attach(taken, self.waited(since));
                 self.watch.must_look();
                 self.look(cx).map_or(Next::Again, Next::End)
             }
