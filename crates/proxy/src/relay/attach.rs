@@ -127,9 +127,8 @@ impl Waited {
 }
 
 impl Relay {
-    /// Until now.
+    /// Until now, which is read anew: a search has taken time.
     pub(super) fn waited(&self, since: Instant) -> Waited {
-        // A search has taken time.
         self.worker.clock.moves();
         Waited { since, until: self.worker.clock.now() }
     }
