@@ -42,7 +42,12 @@ fn movable<'c>(cluster: &'c Cluster, endpoint: &Endpoint) -> (Wire, &'c Server, 
 }
 
 fn terminate(server: &Server, backend: &str) {
-    assert_eq!(server.psql(&format!("SELECT pg_terminate_backend({backend})")).unwrap(), "t");
+    assert!(is_ended(server, backend), "there is a process {backend}");
+}
+
+/// Ends a server process, if there is such a one.
+fn is_ended(server: &Server, backend: &str) -> bool {
+    server.psql(&format!("SELECT pg_terminate_backend({backend})")).unwrap() == "t"
 }
 
 /// The last words: one FATAL with this code, then the end.
@@ -178,8 +183,8 @@ fn with_move_a_kill_is_the_loss_of_a_server() {
     eventually(PATIENCE, "a kill is meant", || {
         let (mut wire, server) = session(cluster, &endpoint);
         let pid = backend(&mut wire);
-        terminate(server, &pid);
-        wire.query("SELECT 1").error.is_some()
+        // One that has moved meanwhile tells nothing.
+        is_ended(server, &pid) && wire.query("SELECT 1").error.is_some()
     });
 }
 
