@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use trunkline_codec::backend::TransactionStatus;
 use trunkline_codec::frontend::Target;
 use trunkline_codec::write;
-use trunkline_session::{Mobility, ReportTiming, ServerRole, Session, SessionSettings, Tracking};
+use trunkline_session::{Mobility, ReportTiming, Rewritten, ServerRole, Session, SessionSettings, Tracking};
 
 const SQL: &[u8] = b"SELECT abalance FROM pgbench_accounts WHERE aid = 4711;";
 
@@ -71,9 +71,10 @@ pub(crate) fn journeys() -> [Journey; 4] {
 impl Journey {
     /// Takes one query there and its answer back.
     pub(crate) fn travel(&self, session: &mut Session, now: Instant) {
-        let step = session.handle_client(&self.request, now, &mut ());
+        let mut rewritten = Rewritten::default();
+        let step = session.handle_client_renaming(&self.request, now, &mut rewritten, &mut ());
         assert_eq!(step.forward, self.request.len());
-        let step = session.handle_server(&self.answer, now, &mut ());
+        let step = session.handle_server_renaming(&self.answer, now, &mut rewritten, &mut ());
         assert_eq!(step.forward, self.answer.len());
     }
 }

@@ -155,29 +155,16 @@ impl Session {
                 self.client.end = ClientEnd::Terminated;
                 return Ok(ClientThen::Terminate);
             }
+            let mut naming = Naming::Same;
             let has_foreign = self.residue.unnamed == ForeignUnnamed::Present;
-            let extent = MessageExtent::of(body, length);
-            let mut naming = match self.names {
-                StatementNames::OfClient => Naming::Same,
-                StatementNames::OfContent { .. } => self.naming((tag, body, extent)),
-            };
-            if naming.needs_answers()
-                && let Some(first) = self.settles_first(tag, body, sent)
-            {
-                (*at, self.client.scanner) = before;
-                return Ok(first);
-            }
-            if (self.may_need_more() || has_foreign || naming == Naming::First)
-                && !(naming == Naming::Same
-                    && (tag == FrontendTag::Parse || !has_foreign)
-                    && self.needs_nothing_first(tag, body))
-                && let Some(first) = self.comes_first((tag, body, extent), &chunk[*at..], sent)
-            {
-                (*at, self.client.scanner) = before;
-                return Ok(first);
-            }
-            if naming.needs_answers() {
-                naming = self.naming_after_all((tag, body, extent));
+            if self.names != StatementNames::OfClient || has_foreign || self.may_need_more() {
+                naming = match self.named_and_ready((tag, body, length), &chunk[*at..], sent) {
+                    Ok(naming) => naming,
+                    Err(first) => {
+                        (*at, self.client.scanner) = before;
+                        return Ok(first);
+                    }
+                };
             }
             if self.mode == Mode::Tracked {
                 self.sent(tag, body, length, sent);
@@ -187,6 +174,40 @@ impl Session {
                 self.rename(naming, &message, rewritten);
             }
         }
+    }
+
+    /// What a message becomes on its way to a server that may lack what it needs, or has its statements under other names;
+    /// otherwise what comes first.
+    #[inline(never)]
+    fn named_and_ready(
+        &mut self,
+        (tag, body, length): (FrontendTag, &[u8], usize),
+        behind: &[u8],
+        sent: u64,
+    ) -> Result<Naming, ClientThen> {
+        let message = (tag, body, MessageExtent::of(body, length));
+        let naming = match self.names {
+            StatementNames::OfClient => Naming::Same,
+            StatementNames::OfContent { .. } => self.naming(message),
+        };
+        if naming.needs_answers()
+            && let Some(first) = self.settles_first(tag, body, sent)
+        {
+            return Err(first);
+        }
+        let has_foreign = self.residue.unnamed == ForeignUnnamed::Present;
+        let is_plain = || {
+            naming == Naming::Same
+                && (tag == FrontendTag::Parse || !has_foreign)
+                && self.needs_nothing_first(tag, body)
+        };
+        if (self.may_need_more() || has_foreign || naming == Naming::First)
+            && !is_plain()
+            && let Some(first) = self.comes_first(message, behind, sent)
+        {
+            return Err(first);
+        }
+        Ok(if naming.needs_answers() { self.naming_after_all(message) } else { naming })
     }
 
     /// A Query was answered with the error for a statement that it needs: it does not go to the server.

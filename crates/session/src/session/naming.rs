@@ -219,32 +219,20 @@ fn header(tag: FrontendTag, body: usize) -> [u8; HEADER] {
 }
 
 impl Session {
-    /// What the client gets in the place of a message of this tag, body and whole length, which stands at `range` in the
-    /// chunk: it knows its own names only.
-    #[inline]
-    pub(crate) fn rename_answer(
+    /// What the client gets in the place of an error with this body and whole length, which stands at `range` in the chunk: it
+    /// knows its own names only.
+    #[cold]
+    pub(crate) fn rename_error(
         &self,
-        message: (BackendTag, &[u8], u64),
-        place: (&[u8], Range<usize>),
-        out: &mut Rewritten,
-    ) {
-        if self.names != StatementNames::OfClient {
-            self.rename_shared_answer(message, place, out);
-        }
-    }
-
-    fn rename_shared_answer(
-        &self,
-        (tag, body, length): (BackendTag, &[u8], u64),
+        (body, length): (&[u8], u64),
         (chunk, range): (&[u8], Range<usize>),
         out: &mut Rewritten,
     ) {
-        if tag == BackendTag::ErrorResponse
-            && range.len() as u64 == length
+        if range.len() as u64 == length
             && let Some(body) = self.in_clients_words(body)
         {
             let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
-            out.replace(chunk, range, &[&[tag.byte()], &length.to_be_bytes(), &body]);
+            out.replace(chunk, range, &[&[BackendTag::ErrorResponse.byte()], &length.to_be_bytes(), &body]);
         }
     }
 }

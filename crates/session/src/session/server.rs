@@ -134,7 +134,9 @@ impl Session {
                 self.conversation.farewell = Farewell::Held;
                 return Ok(Stop::Farewell(goodbye));
             }
-            self.rename_answer((tag, body, length), (chunk, before..*at), rewritten);
+            if tag == BackendTag::ErrorResponse && self.names != StatementNames::OfClient {
+                self.rename_error((body, length), (chunk, before..*at), rewritten);
+            }
             match self.mode {
                 Mode::Tracked => {
                     if let Err(reason) = self.answered(tag, body, length, now, out) {
