@@ -195,9 +195,6 @@ pub const DEFAULTS_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How old the last look at the defaults of a server may be when a new client gets a connection that is logged in already.
 pub const DEFAULTS_AGE_MAX: Duration = Duration::from_millis(500);
 
-/// How old it may be before such a client has the next one made early, so that later clients need not wait for it.
-pub const DEFAULTS_AGE_FRESH: Duration = Duration::from_millis(250);
-
 /// Minimum pause between two such queries to one server, however many sessions log in there.
 pub const DEFAULTS_LOOK_GAP_MIN: Duration = Duration::from_millis(25);
 

@@ -205,9 +205,6 @@ impl Generation {
     pub(crate) fn login(&self, user: &str, database: &str) -> UserDefaults {
         let [user, database] = [cut(user), cut(database)];
         let group = |database: Option<&str>, role: Option<&str>| {
-            if self.groups.is_empty() {
-                return None;
-            }
             self.groups.get(&(database.map(Box::from), role.map(Box::from))).cloned()
         };
         UserDefaults {

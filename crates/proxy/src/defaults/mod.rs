@@ -37,7 +37,7 @@ pub(crate) use self::differences::ReportedDefaults;
 pub(crate) use self::generation::DefaultsVersion;
 use self::history::History;
 pub(crate) use self::own::{RequestedSettings, RestoringLogin, SessionDefaults};
-use crate::limits::{DEFAULTS_AGE_FRESH, DEFAULTS_AGE_MAX, DEFAULTS_NEWS_PATIENCE};
+use crate::limits::{DEFAULTS_AGE_MAX, DEFAULTS_NEWS_PATIENCE};
 
 /// The defaults of each server. Dropping it ends the tasks that read them.
 #[derive(Debug)]
@@ -169,17 +169,10 @@ impl Defaults {
     /// Returns once the defaults of a server are known that were in force no longer ago than [`DEFAULTS_AGE_MAX`]; for a
     /// login that gets a connection of an earlier one.
     pub(crate) async fn before_reuse(&self, id: ServerId) {
+        self.look_soon(id);
         let Some(server) = self.of(id) else { return };
-        let now = Instant::now();
-        let is_known_within = |age| {
-            let oldest = now.checked_sub(age);
-            oldest.is_some_and(|oldest| server.history.load().has_looked_since(oldest))
-        };
-        if is_known_within(DEFAULTS_AGE_FRESH) {
-            return;
-        }
-        server.login.notify_one();
-        if !is_known_within(DEFAULTS_AGE_MAX) {
+        let oldest = Instant::now().checked_sub(DEFAULTS_AGE_MAX);
+        if !oldest.is_some_and(|oldest| server.history.load().has_looked_since(oldest)) {
             let _in_time = timer::timeout(DEFAULTS_NEWS_PATIENCE, self.next_look(id)).await;
         }
     }
