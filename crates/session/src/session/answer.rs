@@ -66,6 +66,7 @@ impl Session {
         self.meter.answered(length, now);
     }
 
+    /// A row of a result: by far the most frequent message.
     #[inline]
     pub(crate) fn data_row(&mut self, length: u64, now: u64) -> bool {
         if !self.conversation.is_running() {

@@ -106,7 +106,6 @@ impl Session {
                 *at = before;
                 return stop;
             }
-            // This is by far the most frequent message.
             if tag == BackendTag::DataRow.byte() && self.mode == Mode::Tracked && self.data_row(length, now) {
                 continue;
             }
@@ -120,8 +119,7 @@ impl Session {
             if tag == BackendTag::NotificationResponse
                 && let Some(instead) = self.notification_instead(&chunk[before..*at])
             {
-                let length = *at - before;
-                *at = before;
+                let length = std::mem::replace(at, before) - before;
                 return Ok(Stop::Replace { length, by: Some(instead) });
             }
             if tag == BackendTag::ParameterStatus {
