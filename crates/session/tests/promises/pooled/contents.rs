@@ -323,6 +323,13 @@ fn a_name_that_is_taken_twice_in_a_series_is_refused_by_the_server() {
 }
 
 #[test]
+fn one_statement_under_two_names_in_a_flight_is_made_under_its_content_once() {
+    let mut one = sharing();
+    let twice = [parse("a", "select 1"), parse("b", "select 1"), bind("b"), sync()];
+    one.sends(&twice, &["P@0:select 1", "Pb:select 1", "B:b", "S"]);
+}
+
+#[test]
 fn a_name_that_is_replaced_stands_for_the_new_statement() {
     let mut one = sharing();
     one.makes("s", "select 1", &["a"]);
