@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::carried::content::ContentId;
+use crate::names::compared;
 
 /// Bytes of room that stay when nothing is in flight.
 const ROOM_KEPT: usize = 1024;
@@ -13,8 +14,9 @@ const ROOM_KEPT: usize = 1024;
 pub(crate) struct RenamedInFlight(VecDeque<u8>);
 
 impl RenamedInFlight {
-    /// A message goes to the server.
+    /// A message goes to the server. Of a longer name what the server compares is kept.
     pub(crate) fn push(&mut self, id: ContentId, name: &[u8]) {
+        let name = compared(name);
         let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
         self.0.extend(id.bytes());
         self.0.extend(length.to_be_bytes());
@@ -72,6 +74,7 @@ mod tests {
             renamed.pop();
         }
         (0..200).for_each(|_| renamed.push(of(b"x"), &[b'x'; 70_000]));
+        assert!(renamed.0.len() < 200 * 100, "long names are cut");
         (0..200).for_each(|_| renamed.pop());
         assert!(renamed.0.is_empty() && renamed.0.capacity() <= ROOM_KEPT);
     }
