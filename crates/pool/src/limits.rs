@@ -17,6 +17,13 @@ pub const POOLS_MAX: usize = 131_072;
 /// Idle connections looked at for the one that costs least, once one that will do is found.
 pub const PREFERENCE_DEPTH: usize = 32;
 
+/// How much later a client may have come that is served first, since the connection is at its worker already: another one
+/// would have to take it over. Less than a person, or a timeout, notices.
+pub const NEAR_WAIT: Duration = Duration::from_millis(2);
+
+/// Clients looked at for one that the connection is near to.
+pub const NEAR_DEPTH: usize = 32;
+
 /// How long a client waits before it is told so.
 pub const NOTICE_AFTER: Duration = Duration::from_secs(5);
 

@@ -2,13 +2,15 @@
 //!
 //! Pools that share a limit take turns: the one that was served longest ago is the next one, so that a user with many
 //! clients leaves the others their share of a database, and an application of many clients leaves the others that log in
-//! by the same user their share of `pool_size`. Within a pool, who has waited longest is served first.
+//! by the same user their share of `pool_size`. Within a pool, who has waited longest is served first, but for a client of
+//! the worker that has the connection: it may have come [`NEAR_WAIT`] later.
 
 use std::time::Instant;
 
 use crate::answer::Effects;
 use crate::connection::{CloseReason, ReservedPlace, ToClose};
 use crate::key::PoolBound;
+use crate::limits::{NEAR_DEPTH, NEAR_WAIT};
 use crate::pools::Pools;
 use crate::settings::PoolSettings;
 use crate::store::connections::ConnectionStage;
@@ -126,12 +128,12 @@ impl Pools {
         self.totals.granted += 1;
     }
 
-    /// Hands a connection that comes back to the client that has waited longest for its pool, if it fits and it is that
-    /// pool's turn: the usual case, without the way through the idle ones.
+    /// Hands a connection that comes back to the client whose turn it is in its pool, if it fits and it is that pool's turn:
+    /// the usual case, without the way through the idle ones.
     pub(super) fn hand_over(&mut self, index: usize, idle_since: Instant) -> Option<Grant> {
         let connection = self.connections.get(index)?;
         let (token, at, state) = (connection.token, connection.pool, connection.state);
-        let ticket = self.pools.get(at)?.queue.first()?;
+        let ticket = self.next_near(at, token.worker)?;
         let client = self.clients.get(ticket)?;
         let fits = state.fingerprint == client.state.fingerprint || (client.fits)(&client.state, &state);
         if !fits || !self.is_next(at) {
@@ -142,6 +144,22 @@ impl Pools {
         connection.stage = ConnectionStage::Granted { ticket, idle_since };
         self.grant(at, ticket, QueueStage::Connection(index));
         Some(Grant { ticket, worker, client, what: GrantKind::Idle(token) })
+    }
+
+    /// The client of a pool that is served next by a connection of this worker: the one that has waited longest, unless
+    /// another worker would have to take the connection over for it, and one of this worker has waited as long, or nearly.
+    fn next_near(&self, pool: usize, worker: u16) -> Option<Ticket> {
+        let queue = &self.pools.get(pool)?.queue;
+        let first = queue.first()?;
+        let oldest = self.clients.get(first)?;
+        if oldest.worker == worker {
+            return Some(first);
+        }
+        let latest = oldest.since + NEAR_WAIT;
+        let others = queue.0.iter().skip(1).take(NEAR_DEPTH);
+        let mut others = others.filter_map(|ticket| Some((*ticket, self.clients.get(*ticket)?)));
+        let near = others.find(|(_, client)| client.worker == worker || client.since > latest);
+        Some(near.filter(|(_, client)| client.since <= latest).map_or(first, |(ticket, _)| ticket))
     }
 
     /// Whether it is the turn of this pool, for which clients wait, among those that share a limit with it.

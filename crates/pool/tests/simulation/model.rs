@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use trunkline_pool::limits::NEAR_WAIT;
 use trunkline_pool::{
     CarriedState, CheckFirst, CloseReason, ConnectionToken, Effects, Given, Grant, GrantKind, PoolBound,
     PoolCounts, PoolKey, PoolSettings, Ticket, ToClose,
@@ -230,6 +231,7 @@ impl Model {
         let waits = self.waits.get(&grant.ticket).expect("a client that waits").clone();
         assert_eq!(waits.granted, None, "{grant:?} is a second one");
         assert_eq!((waits.worker, waits.client), (grant.worker, grant.client));
+        let mut is_near = false;
         let server = match grant.what {
             GrantKind::Open(server) => {
                 self.take_place((server, waits.key));
@@ -240,12 +242,18 @@ impl Model {
                 let Where::Idle(since) = known.place else { panic!("{grant:?} is not idle: {known:?}") };
                 assert_eq!(known.at.1, waits.key);
                 known.place = Where::Granted(grant.ticket, since);
+                is_near = token.worker == grant.worker;
                 known.at.0
             }
         };
         assert!(waits.candidates.contains(&server), "{grant:?} is no candidate");
+        let may_pass =
+            |other: &Waits| is_near && other.worker != waits.worker && waits.since <= other.since + NEAR_WAIT;
         let older = self.waits.range(..grant.ticket).find(|(_, other)| {
-            other.granted.is_none() && other.key == waits.key && other.candidates.contains(&server)
+            other.granted.is_none()
+                && other.key == waits.key
+                && other.candidates.contains(&server)
+                && !may_pass(other)
         });
         assert!(older.is_none(), "{grant:?} has overtaken {older:?}");
         self.waits.get_mut(&grant.ticket).expect("it waits").granted = Some(grant.what);
