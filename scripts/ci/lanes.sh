@@ -6,6 +6,10 @@ logs=${logs:?sourced after steps.sh}
 # A suite that takes this long hangs: the longest takes three minutes.
 SUITE_SECONDS_MAX=900
 
+# Of the suites that fail beside others so many are run once more, alone: a time that was missed since the machine was busy is
+# no reason to do all again. With more of them the reason is another.
+AGAIN_MAX=3
+
 # build_tests FLAG...: builds every test of the workspace; `executable_of` then knows where each suite is. They are started
 # from there: `cargo test -p trunkline-tests` chooses other features of the dependencies, and builds and links all once more.
 build_tests() {
@@ -29,10 +33,17 @@ suite() {
     TRUNKLINE_TEST_TLS=$tls exec timeout --foreground -k 30 "$SUITE_SECONDS_MAX" "$executable" --test-threads "$threads"
 }
 
-# report NAME STATUS SECONDS: prints what the suite has said, and what is not right with how it ended.
+# report NAME STATUS SECONDS: prints what the suite has said, and what is not right with how it ended. One that failed beside
+# others is added to `again`; its result counts when it has been run alone.
 report() {
     local said=$logs/$1.txt what=''
     printf '\n     Suite %s, %d s\n' "$1" "$3"
+    if [ "$2" -ne 0 ] && [ "$lanes" -gt 1 ] && [ "${#again[@]}" -lt "$AGAIN_MAX" ]; then
+        sed 's/^test result: /result beside others: /' "$said"
+        printf 'it ended with status %s, and is run once more alone when the others have ended\n' "$2"
+        again+=("$1")
+        return
+    fi
     cat "$said"
     if ! grep -q '^test result: ' "$said"; then
         # A suite without a result is one failure.
@@ -102,7 +113,7 @@ interrupted() {
 }
 
 # in_lanes COUNT NAME...: runs the suites, COUNT at one time, and prints what each has said when it has ended. Those that fail
-# are added to `failed_suites`.
+# are added to `failed_suites`, the first of those that fail beside others to `again`.
 in_lanes() {
     local lanes=$1 lane ends
     local -A running=() lane_of=() begun=()

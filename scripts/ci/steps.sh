@@ -92,11 +92,19 @@ list_skipped() {
     [ -z "$skipped" ] || printf '\nNot checked:\n%s\n' "$skipped"
 }
 
+# What passed only when nothing ran beside it, so that somebody looks at it.
+list_passed_alone() {
+    local passed
+    passed=$(grep -h '^Failed beside others, passed alone: ' "$logs"/*.log 2>/dev/null)
+    [ -z "$passed" ] || printf '\n%s\n' "$passed"
+}
+
 # finish [STEP]: the closing lines, and the end of the run: failed when STEP is given.
 finish() {
     local failed
     failed=$(summed failed)
     list_skipped
+    list_passed_alone
     printf '\n%d s in all\n' "$((SECONDS - run_start))"
     if [ $# -gt 0 ]; then
         # A step without test results, such as a compile error, is a failure too.
