@@ -305,10 +305,21 @@ mod tests {
     #[test]
     fn a_tick_given_up_is_still_to_come() {
         on_a_worker(async {
-            let mut ticker = Ticker::every(millis(20));
+            let due = |ticker: &Ticker| match ticker.next.0 {
+                SleepKind::Own { until, .. } => Some(until),
+                SleepKind::Tokio(_) => None,
+            };
+            let mut ticker = Ticker::every(Duration::from_secs(3600));
+            let first = due(&ticker);
             assert_eq!(timeout(millis(1), ticker.tick()).await, Err(Elapsed));
+            assert!(first.is_some());
+            assert_eq!(due(&ticker), first);
+            let mut ticker = Ticker::every(millis(5));
             for _ in 0..3 {
-                ticker.tick().await;
+                let due = due(&ticker).expect("timers of a worker");
+                // Given up again and again until it comes.
+                while timeout(millis(1), ticker.tick()).await.is_err() {}
+                assert!(Instant::now() >= due);
             }
         });
     }
