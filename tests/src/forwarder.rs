@@ -114,7 +114,7 @@ impl Forwarder {
         }
         // The acceptor wakes, sees that it is out of date and closes its listener.
         drop(TcpStream::connect(("127.0.0.1", self.port())));
-        crate::eventually(Duration::from_secs(5), "the forwarder's port is closed", || {
+        crate::eventually(Duration::from_secs(30), "the forwarder's port is closed", || {
             TcpListener::bind(("127.0.0.1", self.port())).is_ok()
         });
         self.state.reset();

@@ -235,7 +235,7 @@ fn verify_waits_for_a_standby_that_has_yet_to_replay_a_role() {
     cluster.primary.psql("CREATE ROLE late LOGIN PASSWORD 'late'").unwrap();
     std::thread::scope(|scope| {
         let login = scope.spawn(|| Login::of("late", "late").try_connect(endpoint.reads()));
-        eventually(Duration::from_secs(5), "the standby has refused it", || {
+        eventually(Duration::from_secs(30), "the standby has refused it", || {
             endpoint.log().contains("standby refuses a password that the primary accepts")
         });
         replica.resume_replay().unwrap();
@@ -252,7 +252,7 @@ fn verify_makes_do_with_cached_secrets_while_no_server_answers_for_them() {
     for _ in 0..3 {
         let began = Instant::now();
         drop(Login::default().connect(endpoint.reads()));
-        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     }
     cluster.primary.resume();
 }

@@ -65,11 +65,11 @@ fn what_came_to_no_session_is_counted_for_what_it_was() {
     let mut wire = Wire::connect(endpoint.reads());
     wire.send(&[0, 0, 0, 8, 0, 9, 0, 0]);
     assert!(wire.read_answer().error.is_some(), "no such protocol");
-    eventually(Duration::from_secs(5), "it is the proxy's refusal", || outcome("proxy_refused") == 1);
+    eventually(Duration::from_secs(30), "it is the proxy's refusal", || outcome("proxy_refused") == 1);
     let mut wire = Wire::connect(endpoint.reads());
     wire.send(&[0, 0, 0, 100, 0, 3, 0, 0]);
     drop(wire);
-    eventually(Duration::from_secs(5), "the client has left", || refused("client_gone") == 1);
+    eventually(Duration::from_secs(30), "the client has left", || refused("client_gone") == 1);
     assert_eq!((outcome("abandoned"), outcome("server_refused"), refused("protocol")), (1, 0, 1));
 }
 
@@ -165,7 +165,7 @@ fn haproxys_pgsql_check_fails_when_no_server_is_eligible() {
     let cluster = own_cluster(1);
     let endpoint = Endpoint::over(&cluster).key("health.fallback.mode", "\"none\"").start();
     cluster.replicas[0].kill();
-    endpoint.await_health("replica1", false, Duration::from_secs(5));
+    endpoint.await_health("replica1", false, Duration::from_secs(15));
     let mut wire = Wire::connect(endpoint.reads());
     wire.send(b"\0\0\0\x16\0\x03\0\0user\0hacheck\0\0");
     let error = wire.read_answer().error.unwrap();

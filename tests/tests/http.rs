@@ -34,7 +34,7 @@ fn bodies_begin_in_the_old_checkers_words() {
         body("/primary")
     );
     cluster.replicas[0].kill();
-    endpoint.await_health("replica1", false, Duration::from_secs(5));
+    endpoint.await_health("replica1", false, Duration::from_secs(15));
     let down = http_get(endpoint.http(), "/replica1").unwrap();
     assert_eq!(down.status, 503);
     assert!(down.body.starts_with("503 Service Unavailable - Host: replica1"), "{}", down.body);

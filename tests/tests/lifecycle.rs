@@ -21,7 +21,7 @@ fn sigterm_ends_idle_sessions_at_once_and_lets_busy_ones_finish() {
     let mut idle = Wire::login(endpoint.reads());
     assert_eq!(idle.value("SELECT 1"), "1");
     let mut busy = Wire::login(endpoint.reads());
-    busy.send_query("SELECT 'whole' FROM pg_sleep(3) /* busy at SIGTERM */");
+    busy.send_query("SELECT 'whole' FROM pg_sleep(4) /* busy at SIGTERM */");
     let runs = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity \
                 WHERE wait_event = 'PgSleep' AND query LIKE '%busy at SIGTERM%')";
     eventually(Duration::from_secs(10), "it runs", || {
@@ -33,7 +33,7 @@ fn sigterm_ends_idle_sessions_at_once_and_lets_busy_ones_finish() {
     let start = Instant::now();
     let error = idle.read_answer().error.unwrap();
     assert_eq!((error.severity.as_str(), error.code.as_str()), ("FATAL", "57P01"), "{error:?}");
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     assert_eq!(in_transaction.value("SELECT 2"), "2", "a transaction may go on");
     assert!(in_transaction.query("COMMIT").error.is_none());
     assert_eq!(in_transaction.read_answer().error.unwrap().code, "57P01");
@@ -41,7 +41,7 @@ fn sigterm_ends_idle_sessions_at_once_and_lets_busy_ones_finish() {
     assert!(error.code == "57P03" || error.severity == "EOF", "{error:?}");
     assert_eq!(busy.read_answer().value(), "whole");
     assert_eq!(busy.read_answer().error.unwrap().code, "57P01");
-    assert!(endpoint.await_end(Duration::from_secs(5)).success());
+    assert!(endpoint.await_end(PATIENCE).success());
 }
 
 #[test]
@@ -51,9 +51,9 @@ fn the_drain_deadline_cuts_what_does_not_finish() {
     busy.send_query("SELECT pg_sleep(60)");
     endpoint.signal(Signal::SIGTERM);
     let start = Instant::now();
-    let _status = endpoint.await_end(Duration::from_secs(5));
+    let _status = endpoint.await_end(PATIENCE);
     let took = start.elapsed();
-    assert!(took > Duration::from_millis(900) && took < Duration::from_secs(4), "{took:?}");
+    assert!(took > Duration::from_millis(900) && took < Duration::from_secs(10), "{took:?}");
     assert_eq!(busy.read_answer().error.unwrap().code, "57P01");
 }
 
@@ -62,8 +62,8 @@ fn an_idle_endpoint_ends_at_once_on_sigterm() {
     let mut endpoint = Endpoint::over(shared_cluster()).start();
     endpoint.signal(Signal::SIGTERM);
     let start = Instant::now();
-    assert!(endpoint.await_end(Duration::from_secs(5)).success());
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(endpoint.await_end(PATIENCE).success());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -73,8 +73,8 @@ fn sigint_ends_at_once() {
     busy.send_query("SELECT pg_sleep(60)");
     endpoint.signal(Signal::SIGINT);
     let start = Instant::now();
-    let _status = endpoint.await_end(Duration::from_secs(5));
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    let _status = endpoint.await_end(PATIENCE);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -83,10 +83,10 @@ fn no_server_session_outlives_the_endpoint() {
     let mut endpoint = Endpoint::over(&cluster).start();
     let _held: Vec<Wire> = (0..3).map(|_| Wire::login(endpoint.reads())).collect();
     endpoint.signal(Signal::SIGINT);
-    let _status = endpoint.await_end(Duration::from_secs(5));
+    let _status = endpoint.await_end(PATIENCE);
     let count = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
     for server in cluster.servers() {
-        eventually(Duration::from_secs(5), "its sessions are gone", || server.psql(count).unwrap() == "0");
+        eventually(PATIENCE, "its sessions are gone", || server.psql(count).unwrap() == "0");
     }
 }
 
@@ -107,7 +107,7 @@ fn sighup_reloads_what_can_change_live() {
     assert_eq!(endpoint.status_of("/replica1"), 200);
     endpoint.rewrite("health.max_lag", "\"1s\"");
     endpoint.signal(Signal::SIGHUP);
-    endpoint.await_health("replica1", false, Duration::from_secs(3));
+    endpoint.await_health("replica1", false, PATIENCE);
     assert_eq!(held.value("SELECT 1"), "1", "sessions survive a reload");
     cluster.replicas[0].resume_replay().unwrap();
 }
@@ -118,14 +118,14 @@ fn sighup_says_what_cannot_change_live_and_refuses_nonsense_whole() {
     endpoint.rewrite("runtime.threads", "7");
     for times in 1..=2 {
         endpoint.signal(Signal::SIGHUP);
-        eventually(Duration::from_secs(3), "the log names what differs, each time", || {
+        eventually(PATIENCE, "the log names what differs, each time", || {
             endpoint.log().matches("key=runtime.threads\n").count() == times
         });
     }
     assert!(!endpoint.log().contains("message=\"configuration reloaded\""), "not all of it was");
     endpoint.rewrite("health.max_lag", "\"a while\"");
     endpoint.signal(Signal::SIGHUP);
-    eventually(Duration::from_secs(3), "the log names the problem", || endpoint.log().contains("max_lag"));
+    eventually(PATIENCE, "the log names the problem", || endpoint.log().contains("max_lag"));
     assert_eq!(psql(endpoint.reads(), "SELECT 1"), "1");
 }
 
@@ -323,7 +323,7 @@ fn a_larger_number_of_connections_is_given_its_open_files() {
     assert_eq!(open_files_max(pid), 600);
     endpoint.rewrite("limits.connections_max", "500");
     endpoint.signal(Signal::SIGHUP);
-    eventually(Duration::from_secs(3), "two for each session", || open_files_max(pid) > 1000);
+    eventually(PATIENCE, "two for each session", || open_files_max(pid) > 1000);
 }
 
 #[test]
@@ -365,5 +365,5 @@ fn the_service_manager_is_told_that_it_is_ready_how_it_goes_and_that_it_works() 
     endpoint.signal(Signal::SIGTERM);
     eventually(limit, "it says that it ends", || next().trim_end() == "STOPPING=1");
     // It ends although nobody reads what it says.
-    assert!(endpoint.await_end(Duration::from_secs(5)).success());
+    assert!(endpoint.await_end(PATIENCE).success());
 }

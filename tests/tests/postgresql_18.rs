@@ -36,10 +36,10 @@ fn health_judges_it() {
     assert_eq!(version / 10_000, 18);
     let writes = traffic(&cluster.primary);
     cluster.replicas[0].pause_replay().unwrap();
-    watch.await_state("replica1", State::Lagging, Duration::from_secs(4));
+    watch.await_state("replica1", State::Lagging, Duration::from_secs(15));
     drop(writes);
     cluster.replicas[0].resume_replay().unwrap();
-    watch.await_state("replica1", State::Up, Duration::from_secs(4));
+    watch.await_state("replica1", State::Up, Duration::from_secs(15));
 }
 
 #[test]

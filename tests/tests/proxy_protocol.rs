@@ -60,7 +60,7 @@ fn is_closed_silently(wire: &mut Wire) -> bool {
 }
 
 fn await_log(endpoint: &Endpoint, what: &str) {
-    trunkline_tests::eventually(Duration::from_secs(5), what, || endpoint.log().contains(what));
+    trunkline_tests::eventually(Duration::from_secs(30), what, || endpoint.log().contains(what));
 }
 
 #[test]

@@ -101,9 +101,9 @@ fn a_session_on_the_replica_that_blocks_replay_makes_it_lag_until_it_ends() {
         // Its replay takes a lock that the reader's snapshot conflicts with.
         cluster.primary.psql("DROP TABLE t").unwrap();
         let writes = traffic(&cluster.primary);
-        watch.await_state("replica1", State::Lagging, Duration::from_secs(4));
+        watch.await_state("replica1", State::Lagging, Duration::from_secs(7));
         drop(writes);
         session.join().unwrap().unwrap();
     });
-    watch.await_state("replica1", State::Up, Duration::from_secs(5));
+    watch.await_state("replica1", State::Up, Duration::from_secs(15));
 }

@@ -15,7 +15,7 @@ fn records(endpoint: &Endpoint, marker: &str, count: usize) -> Vec<Value> {
         let lines = log.lines().filter(|line| line.contains(marker));
         lines.filter_map(|line| serde_json::from_str(line).ok()).collect()
     };
-    eventually(Duration::from_secs(5), &format!("{count} records of {marker:?} are logged"), || {
+    eventually(Duration::from_secs(30), &format!("{count} records of {marker:?} are logged"), || {
         found().len() >= count
     });
     let found = found();

@@ -268,7 +268,7 @@ fn a_server_that_does_not_answer_the_question_counts_as_lost_in_time() {
     assert_eq!(wire.value("SELECT 'waited'"), "waited");
     let took = begun.elapsed();
     send_signal(postmaster, Signal::SIGCONT);
-    assert!(took < Duration::from_millis(2500), "connect_timeout is 1 s, it took {took:?}");
+    assert!(took < Duration::from_secs(5), "connect_timeout is 1 s, it took {took:?}");
     assert_ne!(wire.value("SHOW cluster_name"), server.name());
     let waited = || {
         let log = endpoint.log();

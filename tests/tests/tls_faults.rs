@@ -340,7 +340,7 @@ fn thousands_of_half_open_handshakes_leave_a_session_undisturbed() {
         is_over.store(true, Ordering::Relaxed);
         let (count, longest) = busy.join().unwrap();
         assert!(
-            count > 20 && longest < Duration::from_secs(2),
+            count > 20 && longest < Duration::from_secs(5),
             "{count} answers, one of them in {longest:?}"
         );
         drop(held);

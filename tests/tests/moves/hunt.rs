@@ -10,6 +10,7 @@ use trunkline_tests::own_cluster;
 
 use super::compare::{Bench, Counts, Verdict};
 use super::generator::{self, Pace};
+use super::mover::{MOVE_TIMEOUT, SURE_MOVE_TIMEOUT};
 use super::script::Script;
 use super::shrink::shrink;
 
@@ -138,6 +139,7 @@ pub(crate) fn replay(kept: &str) -> Vec<String> {
         let script: Script = paragraph.parse().unwrap();
         let first = paragraph.lines().next().unwrap_or_default();
         let may_stay = !paragraph.contains("\nmove ") || paragraph.contains("\n# stays\n");
+        bench.mover.move_timeout = if may_stay { MOVE_TIMEOUT } else { SURE_MOVE_TIMEOUT };
         for attempt in 1..=ATTEMPTS {
             bench.counts = Counts::default();
             if let Verdict::Different(difference) = bench.run(&script) {

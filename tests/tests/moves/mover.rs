@@ -14,8 +14,10 @@ use trunkline_tests::{Auth, Endpoint, Forwarder, Wire, eventually};
 use super::script::Move;
 use super::world::World;
 
-/// How long a move may take until the session counts as one that stays.
-const MOVE_TIMEOUT: Duration = Duration::from_millis(600);
+/// How long a move may take until the session counts as one that stays, which any may.
+pub(crate) const MOVE_TIMEOUT: Duration = Duration::from_millis(600);
+/// The same of a session that has to move: what the machine does beside it keeps none.
+pub(crate) const SURE_MOVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a server may take to come back, or sessions to be spread.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Sessions that crowd a server.
@@ -44,6 +46,7 @@ pub(crate) struct Mover {
     socket: PathBuf,
     _directory: TempDir,
     away: Away,
+    pub(crate) move_timeout: Duration,
     pub(crate) cluster: Arc<Cluster>,
 }
 
@@ -90,7 +93,15 @@ impl Mover {
             .key("limits.moves_per_second_max", "0")
             .key("runtime.threads", "1")
             .start();
-        Self { endpoint, links, socket, _directory: directory, away: Away::Nothing, cluster }
+        Self {
+            endpoint,
+            links,
+            socket,
+            _directory: directory,
+            away: Away::Nothing,
+            move_timeout: MOVE_TIMEOUT,
+            cluster,
+        }
     }
 
     /// Sends the session of the client at `port` away, and waits until it has left or is seen to stay.
@@ -178,7 +189,7 @@ impl Mover {
     }
 
     fn await_leaving(&self, server: &str, how: Move, port: u16) -> Outcome {
-        let timeout = if how == Move::Spread { PATIENCE } else { MOVE_TIMEOUT };
+        let timeout = if how == Move::Spread { PATIENCE } else { self.move_timeout };
         let deadline = Instant::now() + timeout;
         loop {
             match self.look(port) {
