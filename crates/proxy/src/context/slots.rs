@@ -154,6 +154,11 @@ impl Slots {
         SlotGuard { worker: Rc::clone(worker), key, slot }
     }
 
+    /// How many sessions there are.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.borrow().len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.slots.borrow().is_empty()
     }

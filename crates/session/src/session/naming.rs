@@ -49,14 +49,12 @@ impl Session {
     /// What this message of the client becomes.
     pub(crate) fn naming(&mut self, message: (FrontendTag, &[u8], MessageExtent)) -> Naming {
         let (tag, body, _) = message;
-        let may_name = matches!(
-            tag,
-            FrontendTag::Query
-                | FrontendTag::Parse
-                | FrontendTag::Bind
-                | FrontendTag::Describe
-                | FrontendTag::Close
-        );
+        let may_name = match tag {
+            FrontendTag::Query | FrontendTag::Parse | FrontendTag::Bind | FrontendTag::Close => true,
+            // Of a portal there is nothing to be named.
+            FrontendTag::Describe => body.first() == Some(&b'S'),
+            _other => false,
+        };
         if !may_name {
             return Naming::Same;
         }
