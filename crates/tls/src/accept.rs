@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::SignatureAlgorithm;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::danger::ClientCertVerifier;
@@ -16,6 +16,7 @@ use crate::ciphers::{CIPHERS, Cipher};
 use crate::end_point::EndPoint;
 use crate::files::{FileError, certificates, of_file, revocation_lists};
 use crate::rotation::{Certificate, Rotating, Rotation};
+use crate::suites;
 use crate::verify::{Roots, expiry, public_key};
 use crate::verify_client::{ClientVerifier, Presenting};
 use crate::versions::{TlsVersion, versions};
@@ -314,7 +315,7 @@ impl Pair {
 
 /// The ciphers of these names, in this order.
 fn provider(ciphers: &str) -> Result<CryptoProvider, AcceptError> {
-    let mut provider = aws_lc_rs::default_provider();
+    let mut provider = suites::provider();
     if ciphers.is_empty() {
         return Ok(provider);
     }

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::sync::Arc;
 
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -13,6 +13,7 @@ use rustls::{ClientConfig, SignatureAlgorithm};
 use crate::accept::ALPN;
 use crate::files::{FileError, certificates, of_file, revocation_lists};
 use crate::rotation::{Certificate, Rotating, Rotation};
+use crate::suites;
 use crate::verify::{LibpqVerifier, Roots, expiry, public_key};
 use crate::versions::{TlsVersion, versions};
 use crate::{Records, TlsError};
@@ -299,7 +300,7 @@ fn fingerprint(settings: &ConnectSettings) -> u64 {
 
 impl ConnectConfig {
     fn read(settings: &ConnectSettings) -> Result<Self, ServerTlsError> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = Arc::new(suites::provider());
         let versions = versions(settings.min_protocol_version, settings.max_protocol_version);
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&versions)

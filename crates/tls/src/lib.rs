@@ -12,6 +12,7 @@ pub mod fleet;
 pub mod records;
 mod rotation;
 mod subject;
+mod suites;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod verify;
