@@ -4,13 +4,15 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
-use std::task::{Context, Poll as Polled, Waker};
+use std::task::{Context, Poll as Polled};
 use std::time::Duration;
 
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
+
+use crate::waker_cell::WakerCell;
 
 /// Most events per call of epoll_wait, and so most tasks that run before the sockets are polled again.
 const EVENTS_MAX: usize = 256;
@@ -35,8 +37,8 @@ struct IoSource {
     ready: Cell<Ready>,
     /// What epoll is asked to report.
     asked: Cell<Interest>,
-    reader: RefCell<Option<Waker>>,
-    writer: RefCell<Option<Waker>>,
+    reader: WakerCell,
+    writer: WakerCell,
 }
 
 /// What a descriptor is ready for, as far as is known.
@@ -107,8 +109,8 @@ impl Driver {
             made,
             ready: Cell::new(ready),
             asked: Cell::new(asked),
-            reader: RefCell::default(),
-            writer: RefCell::default(),
+            reader: WakerCell::default(),
+            writer: WakerCell::default(),
         });
         let key = self.sources.borrow_mut().insert(Rc::clone(&source));
         let registration = Registration { driver: Rc::clone(self), source, key };
@@ -184,14 +186,12 @@ impl IoSource {
         self.ready.set(Ready(known.0 | ready.0));
         // A task that was woken and has not read or written since is not woken again.
         let ready = Ready(ready.0 & !known.0);
-        if ready.has(Ready::READ | Ready::READ_CLOSED)
-            && let Some(waker) = self.reader.borrow().as_ref()
-        {
-            waker.wake_by_ref();
+        if ready.has(Ready::READ | Ready::READ_CLOSED) {
+            self.reader.wake();
         }
         // The waker is taken: every event reports room that is asked about, and a task that has written all its bytes needs no further wake-up.
         if ready.has(Ready::WRITE | Ready::WRITE_CLOSED)
-            && let Some(waker) = self.writer.borrow_mut().take()
+            && let Some(waker) = self.writer.take()
         {
             waker.wake();
         }
@@ -202,15 +202,6 @@ impl IoSource {
     }
 }
 
-#[inline]
-fn set(place: &RefCell<Option<Waker>>, waker: &Waker) {
-    let mut place = place.borrow_mut();
-    match &*place {
-        Some(known) if known.will_wake(waker) => {}
-        _ => *place = Some(waker.clone()),
-    }
-}
-
 impl Registration {
     /// Ready when there may be something to read, its end included; else the task is woken when there is.
     #[inline]
@@ -218,7 +209,7 @@ impl Registration {
         if self.may_read() {
             return Polled::Ready(());
         }
-        set(&self.source.reader, cx.waker());
+        self.source.reader.set(cx.waker());
         Polled::Pending
     }
 
@@ -228,7 +219,7 @@ impl Registration {
         if self.may_write() {
             return Polled::Ready(());
         }
-        set(&self.source.writer, cx.waker());
+        self.source.writer.set(cx.waker());
         Polled::Pending
     }
 
@@ -237,7 +228,7 @@ impl Registration {
         if self.source.ready.get().has(Ready::READ_CLOSED) {
             return Polled::Ready(());
         }
-        set(&self.source.reader, cx.waker());
+        self.source.reader.set(cx.waker());
         Polled::Pending
     }
 
@@ -248,7 +239,7 @@ impl Registration {
 
     #[inline]
     pub(crate) fn has_reader(&self) -> bool {
-        self.source.reader.borrow().is_some()
+        self.source.reader.is_set()
     }
 
     pub(crate) fn forget_reader(&self) {
@@ -257,7 +248,7 @@ impl Registration {
 
     /// This task is woken when there is something to read, without a read before.
     pub(crate) fn set_reader(&self, cx: &Context<'_>) {
-        set(&self.source.reader, cx.waker());
+        self.source.reader.set(cx.waker());
     }
 
     /// Takes the descriptor out of epoll, for another thread to register.

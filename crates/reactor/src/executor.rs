@@ -16,8 +16,9 @@ use crate::driver::{Driver, Wait};
 
 thread_local! {
     static LOCAL: RefCell<Option<Rc<LocalExecutor>>> = const { RefCell::new(None) };
-    /// This thread's executor and its queue of woken tasks: separate from `LOCAL` because wakers need only these.
-    static ID: Cell<u64> = const { Cell::new(0) };
+    /// What tells this thread's executor from others, and its queue of woken tasks: separate from `LOCAL` because wakers
+    /// need only these.
+    static ITS_REMOTE: Cell<*const RemoteWakeups> = const { Cell::new(std::ptr::null()) };
     static WOKEN: RefCell<VecDeque<TaskKey>> = const { RefCell::new(VecDeque::new()) };
 }
 
@@ -26,7 +27,8 @@ thread_local! {
 struct LocalExecutor {
     id: u64,
     driver: Rc<Driver>,
-    tasks: RefCell<Slab<TaskSlot>>,
+    /// The place of a task is empty while it is polled.
+    tasks: RefCell<Slab<Option<TaskBody>>>,
     made: Cell<u32>,
     /// Polls of epoll so far.
     rounds: Cell<u64>,
@@ -60,19 +62,12 @@ const MAIN: TaskKey = TaskKey { slot: u32::MAX, made: 0 };
 #[derive(Debug)]
 struct TaskHeader {
     key: TaskKey,
-    executor: u64,
     /// Whether it is in its thread's queue. Only that thread reads this.
     is_woken: AtomicBool,
     /// Whether it is in the queue of wake-ups from other threads. Accessed only under that queue's lock.
     is_queued_remotely: AtomicBool,
+    /// That of its executor, which no other has while there is one of its headers.
     remote: Arc<RemoteWakeups>,
-}
-
-/// A place for a task, empty while it is polled.
-#[derive(Debug)]
-struct TaskSlot {
-    made: u32,
-    body: Option<TaskBody>,
 }
 
 struct TaskBody {
@@ -110,7 +105,7 @@ impl Wake for TaskHeader {
 
     #[inline]
     fn wake_by_ref(self: &Arc<Self>) {
-        if ID.get() == self.executor {
+        if std::ptr::eq(ITS_REMOTE.get(), Arc::as_ptr(&self.remote)) {
             if !self.is_woken.load(Relaxed) {
                 self.is_woken.store(true, Relaxed);
                 WOKEN.with_borrow_mut(|woken| woken.push_back(self.key));
@@ -160,13 +155,7 @@ impl RemoteWakeups {
 impl LocalExecutor {
     fn header(&self, key: TaskKey) -> Arc<TaskHeader> {
         let (is_woken, is_queued_remotely) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(TaskHeader {
-            key,
-            executor: self.id,
-            is_woken,
-            is_queued_remotely,
-            remote: Arc::clone(&self.remote),
-        })
+        Arc::new(TaskHeader { key, is_woken, is_queued_remotely, remote: Arc::clone(&self.remote) })
     }
 
     fn insert(&self, future: Pin<Box<dyn Future<Output = ()>>>) -> TaskKey {
@@ -178,7 +167,7 @@ impl LocalExecutor {
         let key = TaskKey { slot, made };
         let header = self.header(key);
         let waker = Waker::from(Arc::clone(&header));
-        place.insert(TaskSlot { made, body: Some(TaskBody { future, header: Arc::clone(&header), waker }) });
+        place.insert(Some(TaskBody { future, header: Arc::clone(&header), waker }));
         drop(tasks);
         header.wake_by_ref();
         self.spawned.set(self.spawned.get() + 1);
@@ -188,8 +177,8 @@ impl LocalExecutor {
     /// Ends a task. It is dropped behind the borrow, for it may end or spawn others.
     fn remove(&self, key: TaskKey) {
         let mut tasks = self.tasks.borrow_mut();
-        let slot = tasks.get(key.slot as usize).filter(|slot| slot.made == key.made && slot.body.is_some());
-        let removed = slot.is_some().then(|| tasks.remove(key.slot as usize));
+        let is_there = tasks.get(key.slot as usize).is_some_and(|task| is_of(task.as_ref(), key));
+        let removed = is_there.then(|| tasks.remove(key.slot as usize));
         drop(tasks);
         drop(removed);
     }
@@ -197,8 +186,8 @@ impl LocalExecutor {
     /// Takes a task from its place to be polled.
     fn take(&self, key: TaskKey) -> Option<TaskBody> {
         let mut tasks = self.tasks.borrow_mut();
-        let slot = tasks.get_mut(key.slot as usize).filter(|slot| slot.made == key.made)?;
-        slot.body.take()
+        let task = tasks.get_mut(key.slot as usize).filter(|task| is_of(task.as_ref(), key))?;
+        task.take()
     }
 
     fn poll(&self, key: TaskKey) {
@@ -207,7 +196,7 @@ impl LocalExecutor {
         let polled = body.future.as_mut().poll(&mut Context::from_waker(&body.waker));
         let mut tasks = self.tasks.borrow_mut();
         match polled {
-            Poll::Pending => tasks[key.slot as usize].body = Some(body),
+            Poll::Pending => tasks[key.slot as usize] = Some(body),
             Poll::Ready(()) => {
                 tasks.remove(key.slot as usize);
                 drop(tasks);
@@ -215,6 +204,12 @@ impl LocalExecutor {
             }
         }
     }
+}
+
+/// Whether a task that is not being polled is the one of this key.
+#[inline]
+fn is_of(task: Option<&TaskBody>, key: TaskKey) -> bool {
+    task.is_some_and(|task| task.header.key == key)
 }
 
 fn local() -> Option<Rc<LocalExecutor>> {
@@ -253,7 +248,7 @@ static EXECUTORS: AtomicU64 = AtomicU64::new(1);
 /// # Panics
 /// Within another `block_on`.
 pub(crate) fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
-    assert_eq!(ID.get(), 0, "one executor a thread");
+    assert!(ITS_REMOTE.get().is_null(), "one executor a thread");
     let (driver, waker) = Driver::new()?;
     let local = Rc::new(LocalExecutor {
         id: EXECUTORS.fetch_add(1, Relaxed),
@@ -264,7 +259,7 @@ pub(crate) fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
         spawned: Cell::new(0),
         remote: Arc::new(RemoteWakeups { woken: Mutex::new(Some(Vec::new())), waker }),
     });
-    ID.set(local.id);
+    ITS_REMOTE.set(Arc::as_ptr(&local.remote));
     LOCAL.set(Some(Rc::clone(&local)));
     let _leave = Leave;
     run(&local, main)
@@ -316,7 +311,7 @@ impl Drop for Leave {
             let _late = local.remote.lock().take();
         }
         LOCAL.set(None);
-        ID.set(0);
+        ITS_REMOTE.set(std::ptr::null());
         WOKEN.set(VecDeque::new());
     }
 }

@@ -17,7 +17,9 @@ mod executor;
 mod stream;
 mod thread;
 pub mod timer;
+mod waker_cell;
 
 pub use executor::{Task, round, spawn};
 pub use stream::{Accepted, Listener, Stream};
 pub use thread::block_on;
+pub use waker_cell::WakerCell;

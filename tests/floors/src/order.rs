@@ -28,7 +28,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
             &["scan", "startup"],
         ],
     ),
-    ("reactor", &[&["driver"], &["executor"], &["stream", "timer"], &["thread"]]),
+    ("reactor", &[&["waker_cell"], &["driver"], &["executor"], &["stream", "timer"], &["thread"]]),
     (
         "net",
         &[

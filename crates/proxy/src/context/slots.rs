@@ -9,7 +9,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 use trunkline_topology::ServerId;
 
-use trunkline_reactor::timer;
+use trunkline_reactor::{WakerCell, timer};
 use trunkline_telemetry::limits::SESSIONS_ANSWER_TIMEOUT;
 use trunkline_telemetry::sessions::{SessionFilter, SessionRow, Sessions};
 
@@ -35,10 +35,12 @@ pub(crate) struct Slot {
     order: Cell<Order>,
     /// The worker waits for a description of the session.
     is_asked: Cell<bool>,
-    place: Cell<Option<(u64, ServerId)>>,
+    /// Where the session is, if it may move from there: its server, by this listener. Two fields, which are smaller than one.
+    server: Cell<Option<ServerId>>,
+    listener: Cell<u64>,
     /// When the session wants to be woken.
     due: Cell<Option<Instant>>,
-    waker: RefCell<Option<Waker>>,
+    waker: WakerCell,
 }
 
 /// The sessions of one thread.
@@ -104,7 +106,12 @@ impl Slot {
 
     /// Sets where the session is, for rebalancing: its listener and its server.
     pub(crate) fn set_place(&self, place: Option<(u64, ServerId)>) {
-        self.place.set(place);
+        self.server.set(place.map(|(_, server)| server));
+        self.listener.set(place.map_or(0, |(listener, _)| listener));
+    }
+
+    fn is_at(&self, (listener, server): (u64, ServerId)) -> bool {
+        self.server.get() == Some(server) && self.listener.get() == listener
     }
 
     /// Whether the session is to end at its next idle point.
@@ -115,7 +122,7 @@ impl Slot {
     /// Sets the waker of the session; it does not change, so later calls do nothing.
     #[inline]
     pub(crate) fn set_waker(&self, waker: &Waker) {
-        self.waker.borrow_mut().get_or_insert_with(|| waker.clone());
+        self.waker.set_first(waker);
     }
 
     /// Sets when to wake the session.
@@ -139,9 +146,7 @@ impl Slot {
     }
 
     pub(crate) fn wake(&self) {
-        if let Some(waker) = self.waker.borrow().as_ref() {
-            waker.wake_by_ref();
-        }
+        self.waker.wake();
     }
 }
 
@@ -183,7 +188,7 @@ impl Slots {
         let from = self.next_move.get();
         let later = slots.iter().filter(|(key, _)| *key >= from);
         let all = later.chain(slots.iter().filter(|(key, _)| *key < from));
-        for (key, slot) in all.filter(|(_, slot)| slot.place.get() == Some(place)).take(most) {
+        for (key, slot) in all.filter(|(_, slot)| slot.is_at(place)).take(most) {
             self.next_move.set(key + 1);
             slot.give(Order::Move);
         }
