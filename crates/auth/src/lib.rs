@@ -5,6 +5,7 @@
 //! - [`mock`]: the salts that users who cannot log in are challenged with.
 //! - [`failures`]: who failed of late, and whom the door is closed to.
 //! - [`password_command`] and [`session_passwords`]: passwords for servers that a program prints.
+//! - [`random`]: random bytes of the operating system.
 //! - [`credentials`]: what a login leaves behind, which logs the user in on any server.
 
 pub mod authenticator;
@@ -13,6 +14,7 @@ pub mod failures;
 pub mod mock;
 mod nonce;
 pub mod password_command;
+pub mod random;
 pub mod secrets;
 pub mod session_passwords;
 

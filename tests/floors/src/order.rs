@@ -78,7 +78,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
     (
         "auth",
         &[
-            &["password_command"],
+            &["password_command", "random"],
             &["session_passwords", "secrets", "credentials", "failures", "mock", "nonce"],
             &["authenticator"],
         ],
