@@ -3,6 +3,7 @@
 mod startups;
 
 use std::borrow::Borrow;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -15,14 +16,17 @@ use crate::limits::REFUSED_EXTRA;
 use crate::settings::LimitSettings;
 use trunkline_telemetry::sessions::{Occupancy, Usage};
 
+/// Sessions by what they have alike, found once for each that comes or goes.
+type CountsBy<K> = HashMap<K, Cell<usize>>;
+
 /// The counts; one for the process.
 #[derive(Debug, Default)]
 pub(crate) struct Admission {
     sockets: AtomicUsize,
     sessions: AtomicUsize,
     startups: Arc<Startups>,
-    by_address: Mutex<HashMap<IpAddr, usize>>,
-    by_user: Mutex<HashMap<Arc<[u8]>, usize>>,
+    by_address: Mutex<CountsBy<IpAddr>>,
+    by_user: Mutex<CountsBy<CountedUser>>,
 }
 
 /// An accepted socket, counted until dropped.
@@ -36,7 +40,17 @@ pub(crate) struct SessionPermit {
     address: IpAddr,
     /// Set once the client is authenticated: clients that only claim a name must not use up its limit.
     /// Shared with the count, and so with the user's other sessions.
-    user: Option<Arc<[u8]>>,
+    user: Option<CountedUser>,
+}
+
+/// The name of a user. Behind two pointers, so that each session has a thin one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct CountedUser(Arc<Box<[u8]>>);
+
+impl Borrow<[u8]> for CountedUser {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl Admission {
@@ -92,8 +106,8 @@ impl Admission {
 impl SessionPermit {
     /// Counts the session for its user, who has been authenticated.
     pub(crate) fn admit_user(&mut self, limits: &LimitSettings, user: &[u8]) -> Result<(), Refusal> {
-        let counted =
-            take_one_of(&self.admission.by_user, user, limits.connections_per_user_max, |user| user.into());
+        let new = |user: &[u8]| CountedUser(Arc::new(user.into()));
+        let counted = take_one_of(&self.admission.by_user, user, limits.connections_per_user_max, new);
         let Some(user) = counted else {
             return Err(Refusal::TooMany { what: "of this user", limit: limits.connections_per_user_max });
         };
@@ -113,15 +127,15 @@ impl Drop for SessionPermit {
         self.admission.sessions.fetch_sub(1, Relaxed);
         give_back_one_of(&self.admission.by_address, &self.address);
         if let Some(user) = &self.user {
-            give_back_one_of(&self.admission.by_user, &**user);
+            give_back_one_of(&self.admission.by_user, Borrow::<[u8]>::borrow(user));
         }
     }
 }
 
 /// The greatest of the counts.
-fn most<K>(counts: &Mutex<HashMap<K, usize>>) -> usize {
+fn most<K>(counts: &Mutex<CountsBy<K>>) -> usize {
     let counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-    counts.values().copied().max().unwrap_or_default()
+    counts.values().map(Cell::get).max().unwrap_or_default()
 }
 
 fn take_one(count: &AtomicUsize, max: usize) -> bool {
@@ -131,36 +145,29 @@ fn take_one(count: &AtomicUsize, max: usize) -> bool {
 /// Returns the key that is counted by, or `None` at the limit. A `max` of 0 is no limit, but still counted: a limit may be
 /// set while sessions live.
 fn take_one_of<K: Eq + Hash + Clone + Borrow<Q>, Q: Eq + Hash + ?Sized>(
-    counts: &Mutex<HashMap<K, usize>>,
+    counts: &Mutex<CountsBy<K>>,
     key: &Q,
     max: usize,
     new: impl FnOnce(&Q) -> K,
 ) -> Option<K> {
     let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some((known, _count)) = counts.get_key_value(key) else {
+    let Some((known, count)) = counts.get_key_value(key) else {
         let new = new(key);
-        counts.insert(new.clone(), 1);
+        counts.insert(new.clone(), Cell::new(1));
         return Some(new);
     };
-    let known = known.clone();
-    let count = counts.get_mut(key)?;
-    if max != 0 && *count >= max {
+    if max != 0 && count.get() >= max {
         return None;
     }
-    *count += 1;
-    Some(known)
+    count.set(count.get() + 1);
+    Some(known.clone())
 }
 
-fn give_back_one_of<K: Eq + Hash + Borrow<Q>, Q: Eq + Hash + ?Sized>(
-    counts: &Mutex<HashMap<K, usize>>,
-    key: &Q,
-) {
+fn give_back_one_of<K: Eq + Hash + Borrow<Q>, Q: Eq + Hash + ?Sized>(counts: &Mutex<CountsBy<K>>, key: &Q) {
     let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(n) = counts.get_mut(key) {
-        *n -= 1;
-        if *n == 0 {
-            counts.remove(key);
-        }
+    let left = counts.get(key).map(|count| count.replace(count.get().saturating_sub(1)));
+    if left == Some(1) {
+        counts.remove(key);
     }
 }
 

@@ -55,18 +55,19 @@ struct CancelState {
     is_delivering: bool,
     /// A request to this server was given up, and may still reach it.
     is_in_doubt: bool,
-    /// The session waits for a server.
     wait: QueryWait,
+    /// Wakes the session of a query that waits. Within the state it would take eight bytes more of each client.
+    session: Option<Waker>,
 }
 
 /// What a cancel request finds of a session that has no server.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum QueryWait {
     /// No query is under way.
     #[default]
     None,
-    /// A query waits for a server; this wakes its session.
-    Waiting(Waker),
+    /// A query waits for a server.
+    Waiting,
     /// It is to wait no longer.
     Canceled,
 }
@@ -218,16 +219,26 @@ enum DeliveryStart {
     UnderWay,
 }
 
+impl CancelState {
+    /// No query waits any more.
+    #[inline]
+    fn wait_ended(&mut self) {
+        self.wait = QueryWait::None;
+        self.session = None;
+    }
+}
+
 impl CancelTarget {
     fn begin(&self) -> DeliveryStart {
         let mut state = self.lock();
         if state.is_delivering {
             return DeliveryStart::UnderWay;
         }
-        if let QueryWait::Waiting(_) = state.wait
-            && let QueryWait::Waiting(session) = std::mem::replace(&mut state.wait, QueryWait::Canceled)
-        {
-            session.wake();
+        if state.wait == QueryWait::Waiting {
+            state.wait = QueryWait::Canceled;
+            if let Some(session) = state.session.take() {
+                session.wake();
+            }
             return DeliveryStart::EndedWait;
         }
         let Some(server) = state.server.clone() else { return DeliveryStart::NoServer };
@@ -251,23 +262,25 @@ impl CancelHandle {
         let mut state = self.target.lock();
         state.server = server;
         state.is_in_doubt = false;
-        state.wait = QueryWait::None;
+        state.wait_ended();
     }
 
     /// A query waits for a server: a cancel request wakes the session, and ends the wait. Whether one has come.
     pub(crate) fn waits(&self, session: &Waker) -> bool {
         let mut state = self.target.lock();
-        match &state.wait {
-            QueryWait::Canceled => return true,
-            QueryWait::Waiting(waker) if waker.will_wake(session) => {}
-            QueryWait::None | QueryWait::Waiting(_) => state.wait = QueryWait::Waiting(session.clone()),
+        if state.wait == QueryWait::Canceled {
+            return true;
+        }
+        state.wait = QueryWait::Waiting;
+        if !state.session.as_ref().is_some_and(|known| known.will_wake(session)) {
+            state.session = Some(session.clone());
         }
         false
     }
 
     /// No query waits any more.
     pub(crate) fn wait_ended(&self) {
-        self.target.lock().wait = QueryWait::None;
+        self.target.lock().wait_ended();
     }
 
     /// Takes the server away from cancel requests, and says what becomes of its connection: a request that is on its way

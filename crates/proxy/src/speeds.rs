@@ -57,7 +57,7 @@ impl Speeds {
             return true;
         }
         let mut key = DefaultHasher::new();
-        (fingerprint.bits(), &session.user, &session.database).hash(&mut key);
+        (fingerprint.bits(), session.names.of_login()).hash(&mut key);
         let sample = SpeedSample {
             server,
             key: key.finish(),

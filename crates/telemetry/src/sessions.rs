@@ -29,21 +29,36 @@ impl SessionId {
     }
 }
 
+/// The names that a session goes by. Many have the same.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct SessionNames {
+    /// The role it logged in as.
+    pub user: Box<str>,
+    /// Its database.
+    pub database: Box<str>,
+    /// The name of the listener that it came by.
+    pub listener: Box<str>,
+}
+
+impl SessionNames {
+    /// User and database, as the session has logged in.
+    #[must_use]
+    pub fn of_login(&self) -> [&str; 2] {
+        [&self.user, &self.database]
+    }
+}
+
 /// Who a session is, for logs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SessionInfo {
     /// Its number in logs and listings; no two sessions of a process have the same.
     pub id: SessionId,
     /// The process id that the client got at login: that of its first server. Sessions of two servers may share one.
     pub process_id: Option<ProcessId>,
-    /// The role it logged in as.
-    pub user: Arc<str>,
-    /// Its database.
-    pub database: Arc<str>,
+    /// Its user, database and listener.
+    pub names: Arc<SessionNames>,
     /// The client's address.
     pub client: ClientAddress,
-    /// The name of the listener that it came by.
-    pub listener: Arc<str>,
     /// TLS of the client's connection.
     pub tls: Option<Negotiated>,
     /// When it was logged in.
@@ -129,7 +144,7 @@ impl Activity {
 #[derive(Clone, Debug)]
 pub struct SessionRow {
     /// Who it is.
-    pub info: Arc<SessionInfo>,
+    pub info: SessionInfo,
     /// The server it is on.
     pub server: Option<Arc<str>>,
     /// TLS of the connection to that server.
@@ -259,9 +274,9 @@ fn told(row: &SessionRow, now: Instant) -> Value {
         "id": info.id.0,
         "pid": info.process_id.map(|id| id.0),
         "client": info.client.to_string(),
-        "user": &*info.user,
-        "database": &*info.database,
-        "listener": &*info.listener,
+        "user": &*info.names.user,
+        "database": &*info.names.database,
+        "listener": &*info.names.listener,
         "server": server.as_deref(),
         "tls": { "client": tls(&info.tls), "server": tls(server_tls) },
         "state": activity.word(),
@@ -318,14 +333,16 @@ mod tests {
         let info = SessionInfo {
             id: SessionId(id),
             process_id: Some(ProcessId(42)),
-            user: "u".into(),
-            database: "d".into(),
+            names: Arc::new(SessionNames {
+                user: "u".into(),
+                database: "d".into(),
+                listener: "reads".into(),
+            }),
             client: std::net::SocketAddr::from(([192, 0, 2, 1], 7)).into(),
-            listener: "reads".into(),
             tls: None,
             since: Instant::now(),
         };
-        SessionRow { info: Arc::new(info), server: None, server_tls: None, activity: Activity::Idle, pinned }
+        SessionRow { info, server: None, server_tls: None, activity: Activity::Idle, pinned }
     }
 
     fn counted(listed: SessionFilter) -> Sessions {

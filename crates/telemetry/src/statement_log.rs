@@ -38,7 +38,7 @@ impl StatementLogSettings {
 /// A record on its way to the log.
 #[derive(Debug)]
 struct LoggedStatement {
-    session: Arc<SessionInfo>,
+    session: SessionInfo,
     server: Arc<str>,
     server_tls: Option<Negotiated>,
     kind: &'static str,
@@ -92,7 +92,7 @@ impl StatementLog {
     pub fn offer(
         &self,
         settings: &StatementLogSettings,
-        session: &Arc<SessionInfo>,
+        session: &SessionInfo,
         server_tls: Option<Negotiated>,
         record: &StatementRecord<'_>,
     ) -> bool {
@@ -106,7 +106,7 @@ impl StatementLog {
             Completion::Lost => StatementOutcome::Other("lost"),
         };
         let entry = LoggedStatement {
-            session: Arc::clone(session),
+            session: session.clone(),
             server: Arc::clone(record.server),
             server_tls,
             kind: kind_word(record),
@@ -148,14 +148,14 @@ fn write_all(entries: Receiver<LoggedStatement>) {
         let sql = sql.as_deref().map(String::from_utf8_lossy);
         tracing::info!(
             target: TARGET,
-            listener = %session.listener,
+            listener = %session.names.listener,
             server.name = %server,
             session.id = session.id.0,
             client.addr = %session.client,
             tls.client = session.tls.map(tracing::field::display),
             tls.server = server_tls.map(tracing::field::display),
-            db.user = %session.user,
-            db.name = %session.database,
+            db.user = %session.names.user,
+            db.name = %session.names.database,
             statement.kind = kind,
             statement.tag = tag,
             statement.fingerprint = fingerprint.map(tracing::field::display),

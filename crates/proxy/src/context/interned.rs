@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 
 use trunkline_auth::credentials::ServerCredentials;
 use trunkline_codec::startup::StartupMessage;
+use trunkline_telemetry::sessions::SessionNames;
 
 /// Values below this number are not looked through for those that nobody has any more.
 const SWEEP_MIN: usize = 64;
@@ -43,6 +44,29 @@ impl<T: Eq + Hash + ?Sized> Interned<T> {
         let new = value.into();
         let _collided = self.known.insert(hash, Arc::downgrade(&new));
         new
+    }
+}
+
+/// The names that the sessions of a thread have.
+#[derive(Debug, Default)]
+pub(crate) struct KnownNames {
+    known: Interned<SessionNames>,
+    /// The newest, also when nobody has them: the next client may well be one like the last.
+    newest: Option<Arc<SessionNames>>,
+}
+
+impl KnownNames {
+    /// These of user, database and listener.
+    pub(crate) fn share(&mut self, names: [&str; 3]) -> Arc<SessionNames> {
+        let have =
+            |newest: &&Arc<SessionNames>| [&*newest.user, &*newest.database, &*newest.listener] == names;
+        if let Some(newest) = self.newest.as_ref().filter(have) {
+            return Arc::clone(newest);
+        }
+        let [user, database, listener] = names.map(Box::from);
+        let names = self.known.share(SessionNames { user, database, listener });
+        self.newest = Some(Arc::clone(&names));
+        names
     }
 }
 
@@ -84,6 +108,18 @@ impl Hash for UserLogin {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_one_for_all_who_have_the_same_three() {
+        let mut known = KnownNames::default();
+        let names = ["app", "shop", "reads"];
+        let one = known.share(names);
+        for other in [["other", "shop", "reads"], ["app", "other", "reads"], ["app", "shop", "other"]] {
+            let differs = known.share(other);
+            assert_eq!([&*differs.user, &*differs.database, &*differs.listener], other);
+            assert!(Arc::ptr_eq(&one, &known.share(names)), "{other:?}");
+        }
+    }
 
     #[test]
     fn equal_values_are_one_while_somebody_has_it() {

@@ -21,7 +21,7 @@ pub use self::auth_choice::{AuthReason, ChosenMode, SettledAuth};
 use self::clock::PollClock;
 pub(crate) use self::fills::{FillFault, FillLogin, FillLogins, FillNews, FillOffer};
 pub(crate) use self::handle::{Handoff, Inbox, WorkerHandle};
-pub(crate) use self::interned::{Interned, UserLogin};
+pub(crate) use self::interned::{Interned, KnownNames, UserLogin};
 pub(crate) use self::listeners::{
     BoundListener, CurrentListener, DoneSender, ListenerChange, ListeningSocket, OpenedSocket,
 };
@@ -56,7 +56,7 @@ pub(crate) struct Worker {
     /// The parameters that the last login reported: the next one nearly always reports the same.
     pub(crate) parameters: RefCell<Arc<LoginParameters>>,
     /// The names of users, databases and listeners that its sessions have.
-    pub(crate) names: RefCell<Interned<str>>,
+    pub(crate) names: RefCell<KnownNames>,
     /// What logs its sessions in on other servers.
     pub(crate) logins: RefCell<Interned<UserLogin>>,
     /// The places of its sessions among the clients of the pools.

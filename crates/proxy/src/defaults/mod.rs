@@ -9,8 +9,10 @@
 //! - `generation`: the defaults of a server, its roles and databases; `history`: the latest ones and their times.
 //! - `version`: how a session that has moved finds out that the defaults were read before they changed.
 //! - `own`: the defaults of a session; `differences`: which to ask for; `startup`: settings in a startup packet.
+//! - `digests`: whether two logins get the same ones, for pools.
 
 mod differences;
+mod digests;
 mod generation;
 mod history;
 mod own;
@@ -34,6 +36,7 @@ use trunkline_reactor::timer;
 use trunkline_topology::ServerId;
 
 pub(crate) use self::differences::ReportedDefaults;
+pub(crate) use self::digests::LoginDigests;
 pub(crate) use self::generation::DefaultsVersion;
 use self::history::History;
 pub(crate) use self::own::{RequestedSettings, RestoringLogin, SessionDefaults};
@@ -169,8 +172,8 @@ impl Defaults {
     /// Returns once the defaults of a server are known that were in force no longer ago than [`DEFAULTS_AGE_MAX`]; for a
     /// login that gets a connection of an earlier one.
     pub(crate) async fn before_reuse(&self, id: ServerId) {
-        self.look_soon(id);
         let Some(server) = self.of(id) else { return };
+        server.login.notify_one();
         let oldest = Instant::now().checked_sub(DEFAULTS_AGE_MAX);
         if !oldest.is_some_and(|oldest| server.history.load().has_looked_since(oldest)) {
             let _in_time = timer::timeout(DEFAULTS_NEWS_PATIENCE, self.next_look(id)).await;

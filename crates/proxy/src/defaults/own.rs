@@ -172,12 +172,6 @@ impl SessionDefaults {
         self.login().map_or(0, UserDefaults::digest)
     }
 
-    /// The same of what a login to `server` gets now, as far as is known.
-    pub(crate) fn newest_digest(defaults: &Defaults, server: ServerId, [user, database]: [&str; 2]) -> u32 {
-        let history = defaults.history(server);
-        history.newest().map_or(0, |generation| generation.login(user, database).digest())
-    }
-
     /// Whether the next login has a statement_timeout before the session's own settings are restored.
     pub(crate) fn has_statement_timeout(&self, startup: &StartupMessage) -> bool {
         let by_default = self.login().and_then(|login| login.value("statement_timeout"));

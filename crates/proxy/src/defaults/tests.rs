@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
+use trunkline_topology::ServerId;
 
 use super::differences::{ReportedDefaults, corrected, differences};
+use super::digests::LoginDigests;
 use super::generation::{Builder, DefaultsVersion, Generation};
 use super::history::History;
 use super::own::{LoginTime, confirmed};
@@ -74,6 +76,22 @@ fn the_narrower_setting_counts_as_in_postgresql() {
     let mut builder = Builder::default();
     builder.setting(None, Some(&long[..63]), "a.b=c").expect("few");
     assert_eq!(builder.finish("", None).login(&long, "db").value("a.b"), Some("c"), "servers cut names");
+}
+
+#[test]
+fn a_digest_is_that_of_the_generation_at_hand_on_each_server() {
+    let generations =
+        ["work_mem=1MB", "work_mem=2MB"].map(|set| Arc::new(generation(&[("", "svc", set)], &[])));
+    let digests = LoginDigests::default();
+    let names = ["svc", "db"];
+    let own = generations.each_ref().map(|generation| generation.login("svc", "db").digest());
+    assert_ne!(own[0], own[1]);
+    // They change places, and one comes anew.
+    for (server, at) in [(0, 0), (2, 1), (0, 0), (0, 1), (2, 0), (2, 1), (0, 0)] {
+        assert_eq!(digests.of(ServerId(server), &generations[at], names), own[at], "{server} {at}");
+    }
+    let again = Arc::new(generation(&[("", "svc", "work_mem=3MB")], &[]));
+    assert_eq!(digests.of(ServerId(0), &again, names), again.login("svc", "db").digest());
 }
 
 #[test]

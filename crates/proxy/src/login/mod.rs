@@ -63,7 +63,7 @@ use trunkline_telemetry::sessions::{SessionId, SessionInfo};
 #[derive(Debug)]
 pub(crate) struct NewSession {
     pub(crate) permit: SessionPermit,
-    pub(crate) info: Arc<SessionInfo>,
+    pub(crate) info: SessionInfo,
     pub(crate) cancel: CancelHandle,
     pub(crate) criteria: ServerCriteria,
     pub(crate) server: Box<ServerConnection>,
@@ -251,7 +251,7 @@ async fn log_in(
     }
     let request = StartupRequest::read(worker, listener, peer.ip(), &startup)?;
     if tls.is_some_and(|tls| tls.mode().must_encrypt()) && !client.is_encrypted() {
-        let [user, database] = request.names.each_ref().map(|name| name.to_string());
+        let [user, database] = request.names.of_login().map(str::to_owned);
         return Err(Refusal::NoEncryption { client: peer.ip().to_string(), user, database }.into());
     }
     let permit = worker.shared.admission.admit_session(&live.limits, peer.ip())?;
@@ -373,7 +373,9 @@ async fn finish_login(
     let ReadyServer { server, login_reply, .. } = taken;
     let cancel = cancel_handle(worker, &server, version, seat.as_deref().map(Rc::as_ref))?;
     let functions = match &relogin {
-        Some(_) if !request.is_replication => live.stores.functions.of_database(&request.names[1]).await,
+        Some(_) if !request.is_replication => {
+            live.stores.functions.of_database(&request.names.database).await
+        }
         Some(_) | None => None,
     };
     let mut out = preface;
@@ -386,29 +388,26 @@ async fn finish_login(
     write::ready_for_query(&mut out, TransactionStatus::Idle);
     // The client waits for the end of it, and the session for the client.
     client.send_all(&out).await.map_err(|_| LoginFailure::ClientGone)?;
-    let [user, database] = request.names;
     let info = SessionInfo {
         id: SessionId::next(),
         process_id: cancel.key().map(|(process_id, _)| process_id),
-        user,
-        database,
+        names: request.names,
         client: peer,
-        listener: worker.names.borrow_mut().share(&*request.criteria.listener.settings.name),
         tls: client.negotiated(),
         since: Instant::now(),
     };
     log_connection!(
         live.session.logs_connections,
         session.id = info.id.0, session.pid = info.process_id.map(|id| id.0), client.addr = %peer,
-        listener = %info.listener, db.user = %info.user, db.name = %info.database, server.name = %server.name,
+        listener = %info.names.listener, db.user = %info.names.user, db.name = %info.names.database, server.name = %server.name,
         tls.client = info.tls.map(display), tls.server = server.stream.negotiated().map(display),
         "connection authorized"
     );
     Ok(Box::new(NewSession {
         permit,
-        info: Arc::new(info),
+        info,
         cancel,
-        criteria: ServerCriteria { first: None, ..request.criteria },
+        criteria: request.criteria,
         server,
         server_read_ahead: login_reply.read_ahead,
         client_read_ahead,

@@ -41,17 +41,18 @@ pub(super) async fn log_in(
     let answer = dialogue.ask().await?;
     let given = parse_password(&answer).map_err(|error| Refusal::Protocol { message: error.to_string() })?;
     if given.is_empty() {
-        return Err(Refusal::AuthenticationFailed { user: request.names[0].to_string() }.into());
+        return Err(Refusal::AuthenticationFailed { user: request.names.user.to_string() }.into());
     }
     let credentials = ServerCredentials::from_client(Zeroizing::new(given.to_vec()));
     drop(answer);
     let client_read_ahead = dialogue.reader.into_read_ahead();
     let startup = for_servers(startup);
     let mut search = Search::new(worker, request.criteria.clone());
+    search.first = request.first;
     limit.extend(search.extra_wait());
     let who = LoginAs { startup: &startup, credentials: &credentials, restoring: None };
     let seat = seat(worker, request, &startup)?;
-    let names = request.names.each_ref().map(|name| &**name);
+    let names = request.names.of_login();
     // The server is the judge of the password, so each client logs in to one.
     let who_is_it = PooledClient::Unproven;
     let pooled = seat.as_ref().map(|seat| Pooled { seat, names, who: who_is_it, start: None });

@@ -22,7 +22,7 @@ pub(super) fn seat(
     startup: &StartupMessage,
 ) -> Result<Option<ClientSeat>, LoginFailure> {
     let live = worker.shared.live();
-    let [user, database] = &request.names;
+    let [user, database] = request.names.of_login();
     let listener = request.criteria.listener.settings.options.pool_mode;
     let mode = live.pool.mode_of(listener, user, database);
     let shares = mode == PoolMode::Transaction || live.pool.server_reuse == ServerReuse::On;

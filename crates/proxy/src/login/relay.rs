@@ -58,6 +58,7 @@ pub(super) async fn log_in(
 ) -> Result<Authenticated, LoginFailure> {
     let (startup, owed) = version::ask_for_no_more(startup, version::newest(worker, request))?;
     let mut search = Search::new(worker, request.criteria.clone());
+    search.first = request.first;
     limit.extend(search.extra_wait());
     let timeout = worker.shared.live().timeouts.connect;
     loop {

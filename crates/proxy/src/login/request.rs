@@ -1,5 +1,6 @@
 //! What a startup packet asks the proxy for.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::errors::Refusal;
 use crate::server::take::ServerCriteria;
 use crate::settings::Retry;
 use crate::snapshots::ClientGroup;
+use trunkline_telemetry::sessions::SessionNames;
 
 /// Startup option: the session uses only the server of this name.
 const SERVER_OPTION: &str = "trunkline.server";
@@ -35,9 +37,11 @@ const OPTIONS_HINT: &str = "The proxy's options are trunkline.server, trunkline.
 pub(crate) struct StartupRequest {
     pub(crate) user: Box<[u8]>,
     pub(crate) database: Box<[u8]>,
-    /// The same two, as they are shown in logs and listings.
-    pub(crate) names: [Arc<str>; 2],
+    /// The same two, as they are shown in logs and listings, and the listener's.
+    pub(crate) names: Arc<SessionNames>,
     pub(crate) criteria: ServerCriteria,
+    /// The server that is tried first.
+    pub(crate) first: Option<ServerId>,
     pub(crate) is_replication: bool,
     pub(crate) reports_timing: bool,
     pub(crate) retry: Retry,
@@ -85,8 +89,9 @@ impl StartupRequest {
         Ok(StartupRequest {
             user: user.into(),
             database: startup.database().into(),
-            names: [user, startup.database()].map(|name| shared(worker, name)),
-            criteria: ServerCriteria { listener: Arc::clone(listener), attrs, only, first },
+            names: shared_names(worker, listener, [user, startup.database()]),
+            criteria: ServerCriteria { listener: Arc::clone(listener), attrs, only },
+            first,
             is_replication,
             reports_timing,
             retry,
@@ -101,13 +106,10 @@ impl StartupRequest {
     }
 }
 
-/// The name for logs and listings, which sessions of this thread have in common.
-fn shared(worker: &Worker, name: &[u8]) -> Arc<str> {
-    let mut names = worker.names.borrow_mut();
-    match plain(name) {
-        Some(plain) => names.share(plain),
-        None => names.share(shown(name)),
-    }
+/// The names for logs and listings, which sessions of this thread have in common.
+fn shared_names(worker: &Worker, listener: &BoundListener, names: [&[u8]; 2]) -> Arc<SessionNames> {
+    let [user, database] = names.map(|name| plain(name).map_or_else(|| shown(name).into(), Cow::from));
+    worker.names.borrow_mut().share([&user, &database, &listener.settings.name])
 }
 
 /// A name that is shown as it is.

@@ -49,10 +49,11 @@ pub(super) async fn log_in(
     let client_read_ahead = dialogue.reader.into_read_ahead();
     let startup = for_servers(startup);
     let mut search = Search::vouched_for(worker, request.criteria.clone());
+    search.first = request.first;
     limit.extend(search.extra_wait());
     let who = LoginAs { startup: &startup, credentials: &credentials, restoring: None };
     let seat = seat(worker, request, &startup)?;
-    let names = request.names.each_ref().map(|name| &**name);
+    let names = request.names.of_login();
     let has_command = live.stores.session_passwords.is_some();
     let means = if has_command { Means::Some } else { means_of(&credentials) };
     let pooled = seat.as_ref().map(|seat| Pooled {
@@ -128,7 +129,7 @@ pub(super) async fn answer_check(
     match step.map_err(ended) {
         Ok(step) => match prove(&mut dialogue, step).await {
             Ok(_) => {
-                let user = request.names[0].to_string();
+                let user = request.names.user.to_string();
                 Refusal::AuthenticationFailed { user }.into()
             }
             // The check has its answer.
@@ -202,7 +203,7 @@ async fn authenticate(
     let step = Authenticator::start(method, secret, &request.user, &mock_secret, end_point, dialogue.out);
     match prove(dialogue, step.map_err(ended)?).await? {
         Some(credentials) => Ok(credentials.vouched_by_proxy()),
-        None => Err(Refusal::AuthenticationFailed { user: request.names[0].to_string() }.into()),
+        None => Err(Refusal::AuthenticationFailed { user: request.names.user.to_string() }.into()),
     }
 }
 

@@ -12,6 +12,7 @@ use trunkline_codec::startup::StartupMessage;
 use trunkline_pool::{PoolBound, PoolId, PoolKey, PoolMode, PoolRefusal};
 
 use super::{Means, SharedPools};
+use crate::defaults::LoginDigests;
 use crate::limits::POOL_VOUCHES;
 
 /// The place of one client among those of its key, which counts it until this is dropped.
@@ -40,6 +41,7 @@ pub(crate) struct PoolSeat {
     mode: PoolMode,
     /// A hash of user and database.
     names: u64,
+    pub(crate) digests: LoginDigests,
 }
 
 /// How many seats there may be before those that nobody has are looked for.
@@ -109,7 +111,8 @@ impl PoolSeat {
         let id = pools.lock().join(&key)?;
         let mut names = DefaultHasher::new();
         [user, database].hash(&mut names);
-        Ok(PoolSeat { pools: Arc::clone(pools), id, mode, names: names.finish() })
+        let (names, digests) = (names.finish(), LoginDigests::default());
+        Ok(PoolSeat { pools: Arc::clone(pools), id, mode, names, digests })
     }
 
     /// A server has let a client of this seat in itself.

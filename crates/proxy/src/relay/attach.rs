@@ -25,7 +25,7 @@ use crate::server::pooled::{LastServer, Pooled, PooledClient};
 use crate::server::refused::{RefusedBy, take_planned};
 use crate::server::take::{ChoiceReason, LoginAs, Move, Search, ServerCriteria, TakeError};
 use trunkline_telemetry::metrics::{Label, MoveCause, MoveKind, MoveOutcome};
-use trunkline_telemetry::sessions::SessionInfo;
+use trunkline_telemetry::sessions::SessionNames;
 
 /// Why a session has left its server.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +46,7 @@ pub(super) struct NextLogin {
     worker: Rc<Worker>,
     criteria: ServerCriteria,
     login: Arc<UserLogin>,
-    info: Arc<SessionInfo>,
+    names: Arc<SessionNames>,
     own: Arc<SessionDefaults>,
     told: ReportedDefaults,
     state: SessionState,
@@ -103,9 +103,9 @@ impl NextLogin {
         self,
         take: impl AsyncFnOnce(&Worker, ServerCriteria, LoginAs<'_>, &SessionState) -> T,
     ) -> T {
-        let NextLogin { worker, criteria, login, info, own, told, state, .. } = self;
-        let names: [&str; 2] = [&info.user, &info.database];
-        let restoring = RestoringLogin { defaults: &worker.shared.defaults, own, told, names };
+        let NextLogin { worker, criteria, login, names, own, told, state, .. } = self;
+        let defaults = &worker.shared.defaults;
+        let restoring = RestoringLogin { defaults, own, told, names: names.of_login() };
         let UserLogin { startup, credentials } = &*login;
         let who = LoginAs { startup, credentials, restoring: Some(&restoring) };
         take(&worker, criteria, who, &state).await
@@ -189,8 +189,7 @@ impl Relay {
 
     /// The defaults of the session's servers may have changed since it left the first one.
     pub(super) fn follow_reload(&mut self) {
-        let info = &self.context.info;
-        let names: [&str; 2] = [&info.user, &info.database];
+        let names = self.context.info.names.of_login();
         if let Some(own) = self.context.own.reloaded(&self.worker.shared.defaults, names) {
             self.context.own = Arc::new(own);
         }
@@ -200,16 +199,15 @@ impl Relay {
     pub(super) fn next_login(&self) -> Option<NextLogin> {
         let login = Arc::clone(&self.context.relogin.as_ref()?.login);
         let told = ReportedDefaults::of(self.session.defaults());
-        let info = Arc::clone(&self.context.info);
+        let names = Arc::clone(&self.context.info.names);
         let mut own = Arc::clone(&self.context.own);
         if !own.is_settled() {
-            let names: [&str; 2] = [&info.user, &info.database];
-            Arc::make_mut(&mut own).settle(&self.worker.shared.defaults, names, &told);
+            Arc::make_mut(&mut own).settle(&self.worker.shared.defaults, names.of_login(), &told);
         }
         let (worker, criteria, state) =
             (Rc::clone(&self.worker), self.context.criteria.clone(), self.session.state());
         let (seat, last) = (self.context.seat.as_deref().cloned(), self.last_server());
-        Some(NextLogin { worker, criteria, login, info, own, told, state, seat, last, start: None })
+        Some(NextLogin { worker, criteria, login, names, own, told, state, seat, last, start: None })
     }
 
     pub(super) fn poll_taking(&mut self, cx: &mut Context<'_>) -> Next {
@@ -293,7 +291,7 @@ impl Relay {
             self.count_move(MoveOutcome::Taken, since);
         }
         self.to_client.input.restart(&login_reply.read_ahead);
-        self.count_arrival_from(last.map(|last| last.server), server.lease.server());
+        self.count_arrival_from(last, server.lease.server());
         self.watch.attached();
         if choice == ChoiceReason::OthersBehind {
             self.watch.stays_until(now + FRESHNESS_HOLD);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Relay;
 use super::attach::Attachment;
+use super::{Relay, SessionContext};
 use crate::defaults::ReportedDefaults;
 use crate::limits::TICK;
 
@@ -22,9 +22,8 @@ impl Relay {
             return;
         }
         let told = ReportedDefaults::of(self.session.defaults());
-        let info = Arc::clone(&self.context.info);
-        let keys =
-            Arc::make_mut(&mut self.context.own).confirm(defaults, [&info.user, &info.database], &told);
+        let SessionContext { info, own, .. } = &mut *self.context;
+        let keys = Arc::make_mut(own).confirm(defaults, info.names.of_login(), &told);
         if !keys.is_empty() {
             tracing::debug!(
                 session.id = info.id.0, settings = ?keys,

@@ -42,8 +42,8 @@ impl Relay {
     pub(super) fn refuse(&mut self, refusal: &Refusal) -> Ending {
         let info = &self.context.info;
         tracing::info!(
-            session.id = info.id.0, client.addr = %info.client, listener = %info.listener, db.user = %info.user,
-            db.name = %info.database, reason = %refusal, "proxy ends the session"
+            session.id = info.id.0, client.addr = %info.client, listener = %info.names.listener, db.user = %info.names.user,
+            db.name = %info.names.database, reason = %refusal, "proxy ends the session"
         );
         self.worker.metrics.sessions_refused.one(refusal.reason());
         let mut out = BytesMut::new();

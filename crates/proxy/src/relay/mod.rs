@@ -49,6 +49,7 @@ use bytes::Bytes;
 use trunkline_net::Transport;
 use trunkline_pool::CarriedState;
 use trunkline_session::{Journal, ServerRole, Session};
+use trunkline_topology::ServerId;
 
 use self::attach::{Attachment, MoveReason, count_arrival};
 use self::buffer::RelayBuffer;
@@ -63,7 +64,6 @@ use crate::defaults::SessionDefaults;
 use crate::login::{NewSession, Relogin};
 use crate::pool::connection::ServerConnection;
 use crate::pool::seat::ClientSeat;
-use crate::server::pooled::LastServer;
 use crate::server::take::{Move, ServerCriteria};
 use crate::settings::Retry;
 use crate::snapshots::{ClientGroup, ExportedSnapshot};
@@ -112,14 +112,14 @@ enum ClientState {
 /// What a session needs for listings, cancel requests and moves. Boxed because it is rarely used.
 #[derive(Debug)]
 struct SessionContext {
-    info: Arc<SessionInfo>,
+    info: SessionInfo,
     cancel: CancelHandle,
     criteria: ServerCriteria,
     relogin: Option<Relogin>,
     /// Its place among the clients of its pools.
     seat: Option<ClientSeat>,
-    /// Where it last gave a connection back to the pools.
-    last: Option<LastServer>,
+    /// The server on which it last gave a connection back to the pools.
+    last: Option<ServerId>,
     /// What the next connection from the pools is to be like.
     carried: CarriedState,
     /// When it came to the server that it is on.
@@ -193,8 +193,12 @@ impl Relay {
         client.change_reader();
         slot.set_place(relogin.as_ref().and_then(|_| criteria.place_on(id)));
         let own = server.own.clone().unwrap_or_else(|| {
-            let names: [&str; 2] = [&info.user, &info.database];
-            Arc::new(SessionDefaults::at_login(&worker.shared.defaults, id, server.since, names))
+            Arc::new(SessionDefaults::at_login(
+                &worker.shared.defaults,
+                id,
+                server.since,
+                info.names.of_login(),
+            ))
         });
         let context = SessionContext {
             info,
@@ -350,8 +354,8 @@ impl Relay {
         let info = &self.context.info;
         log_connection!(
             self.live.session.logs_disconnections,
-            session.id = info.id.0, client.addr = %info.client, db.user = %info.user, db.name = %info.database,
-            listener = %info.listener, session.seconds = info.since.elapsed().as_secs_f64(), "disconnection"
+            session.id = info.id.0, client.addr = %info.client, db.user = %info.names.user, db.name = %info.names.database,
+            listener = %info.names.listener, session.seconds = info.since.elapsed().as_secs_f64(), "disconnection"
         );
     }
 }
@@ -386,6 +390,6 @@ mod sizes {
     #[test]
     fn a_session_without_a_server_is_small() {
         let sizes = [size_of::<Relay>(), size_of::<SessionContext>()];
-        assert!(sizes[0] <= 744 && sizes[1] <= 296, "{sizes:?} bytes");
+        assert!(sizes[0] <= 744 && sizes[1] <= 320, "{sizes:?} bytes");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use trunkline_pool::{CheckFirst, PoolMode};
@@ -13,8 +13,10 @@ use trunkline_session::{ConnectionState, SessionState, diff};
 use trunkline_topology::ServerId;
 
 use super::attach::Waited;
+use super::buffer::Chunk;
+use super::pump::is_goodbye;
 use super::vanished::see_off;
-use super::{Next, Relay, SessionContext};
+use super::{Ending, Next, Relay, SessionContext};
 use crate::cancel::Parting;
 use crate::context::{FillLogin, FillOffer, Worker};
 use crate::defaults::{ReportedDefaults, SessionDefaults};
@@ -28,7 +30,7 @@ use crate::server::login::LoginReply;
 use crate::server::pooled::{LastServer, ask_last, carried_for, leads_to_its_server};
 use crate::server::take::ChoiceReason;
 use trunkline_telemetry::metrics::PoolCloseReason;
-use trunkline_telemetry::sessions::SessionInfo;
+use trunkline_telemetry::sessions::SessionNames;
 
 /// What the pools have for a session without a wait.
 #[derive(Debug)]
@@ -79,6 +81,9 @@ impl Relay {
         if !self.to_server.input.has_read_ahead() && !self.client.may_read() {
             return Tried::Done(Next::Wait);
         }
+        if let Some(ending) = self.says_goodbye(cx) {
+            return Tried::Done(Next::End(ending));
+        }
         let now = self.worker.clock.now();
         let Some(last) = self.goes_on_at(now) else { return Tried::Nothing };
         let Some(seat) = &self.context.seat else { return Tried::Nothing };
@@ -89,6 +94,28 @@ impl Relay {
                 Some(start) => Tried::Start(start),
             },
             None => Tried::Nothing,
+        }
+    }
+
+    /// How the session ends if the last that its client has sent, which has closed the connection, is a Terminate: that needs
+    /// no server. Anything else is kept for one.
+    fn says_goodbye(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
+        if !self.to_server.input.is_empty() || !self.has_client_left(cx) {
+            return None;
+        }
+        let worker = Rc::clone(&self.worker);
+        let mut buffer = worker.buffer.borrow_mut();
+        match self.to_server.poll_chunk(cx, &mut self.client, &mut buffer) {
+            Poll::Pending => None,
+            Poll::Ready(Chunk::Bytes(length)) if is_goodbye(&buffer[..length]) => Some(Ending::Silent),
+            Poll::Ready(Chunk::Bytes(length)) => {
+                // It is read for the first time, whatever it looks like later.
+                self.repeats = 0;
+                self.to_server.input.process_again(buffer[..length].to_vec());
+                None
+            }
+            Poll::Ready(Chunk::Eof) => Some(self.say(&[])),
+            Poll::Ready(Chunk::Broken) => Some(Ending::Silent),
         }
     }
 
@@ -106,7 +133,7 @@ impl Relay {
             self.follow_reload();
             self.context.carried = carried_for(&self.session.state(), self.context.own.digest());
             last.chosen_at = now;
-            self.context.last = Some(last);
+            self.context.chosen_at = now;
         }
         Some(last)
     }
@@ -192,7 +219,9 @@ impl Relay {
 
     /// Where the session gave its connection back, unless it has moved away from there.
     pub(super) fn last_server(&self) -> Option<LastServer> {
-        self.context.last.filter(|_| self.context.left.is_none())
+        let server = self.context.last.filter(|_| self.context.left.is_none())?;
+        // Both are as they were then, for as long as it has no other server.
+        Some(LastServer { server, answered_at: self.answered_at, chosen_at: self.context.chosen_at })
     }
 
     /// The client has left without a request: what the pools have answered is not needed.
@@ -241,8 +270,8 @@ impl Relay {
         if parting == Parting::Later {
             return self.slot.due_by(Instant::now() + TICK);
         }
-        let (answered_at, chosen_at) = (self.answered_at, self.context.chosen_at);
-        self.context.last = Some(LastServer { server, answered_at, chosen_at });
+        let answered_at = self.answered_at;
+        self.context.last = Some(server);
         let defaults = self.context.own.digest();
         self.context.carried = carried_for(&self.session.state(), defaults);
         let own = is_new.then(|| Arc::clone(&self.context.own));
@@ -309,7 +338,8 @@ impl Relay {
         let left = LeftConnection { server, state, mode, own: Arc::clone(&self.context.own) };
         if left.own.is_unconfirmed() {
             let told = ReportedDefaults::of(self.session.defaults());
-            spawn(confirm(Rc::clone(&self.worker), left, Arc::clone(&self.context.info), told));
+            let names = Arc::clone(&self.context.info.names);
+            spawn(confirm(Rc::clone(&self.worker), left, names, told));
         } else {
             left.give_back(&self.worker);
         }
@@ -352,7 +382,7 @@ impl LeftConnection {
 async fn confirm(
     worker: Rc<Worker>,
     mut left: LeftConnection,
-    info: Arc<SessionInfo>,
+    names: Arc<SessionNames>,
     told: ReportedDefaults,
 ) {
     let defaults = &worker.shared.defaults;
@@ -362,7 +392,7 @@ async fn confirm(
         }
     };
     let _elapsed = timer::timeout(DEFAULTS_NEWS_PATIENCE, looked).await;
-    let in_doubt = Arc::make_mut(&mut left.own).confirm(defaults, [&info.user, &info.database], &told);
+    let in_doubt = Arc::make_mut(&mut left.own).confirm(defaults, names.of_login(), &told);
     if in_doubt.is_empty() && !left.own.is_unconfirmed() {
         left.give_back(&worker);
     } else {

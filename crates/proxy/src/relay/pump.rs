@@ -20,7 +20,7 @@ use trunkline_telemetry::metrics::LossCause;
 
 /// Whether this is a Terminate, as it comes from an idle client.
 #[inline]
-fn is_goodbye(bytes: &[u8]) -> bool {
+pub(super) fn is_goodbye(bytes: &[u8]) -> bool {
     *bytes == [b'X', 0, 0, 0, 4]
 }
 

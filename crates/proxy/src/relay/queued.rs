@@ -240,7 +240,7 @@ impl Relay {
         self.context.is_told_to_wait = false;
         let info = &self.context.info;
         tracing::warn!(
-            session.id = info.id.0, client.addr = %info.client, db.user = %info.user, db.name = %info.database, why,
+            session.id = info.id.0, client.addr = %info.client, db.user = %info.names.user, db.name = %info.names.database, why,
             "a request got no server connection"
         );
         let mut error = BytesMut::new();

@@ -27,7 +27,7 @@ pub(super) struct Recorder<'a> {
     log: &'a StatementLog,
     speeds: &'a Speeds,
     slots: &'a Slots,
-    info: &'a Arc<SessionInfo>,
+    info: &'a SessionInfo,
 }
 
 impl Sink for Recorder<'_> {

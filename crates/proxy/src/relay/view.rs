@@ -33,7 +33,7 @@ impl Relay {
         let pinned = pinned.or_else(|| self.session.stays_for()).or_else(refused);
         let stays = self.context.sequences.is_kept().then_some(PinReason::INSERT);
         SessionRow {
-            info: Arc::clone(&self.context.info),
+            info: self.context.info.clone(),
             server,
             server_tls,
             activity: self.activity(),

@@ -96,8 +96,7 @@ async fn logged_in(
     let FillLogin { login, listener, attrs } = login;
     let UserLogin { startup, credentials } = &**login;
     let listener = Arc::clone(listener);
-    let mut search =
-        Search::for_fill(worker, ServerCriteria { listener, attrs: *attrs, only: None, first: None });
+    let mut search = Search::for_fill(worker, ServerCriteria { listener, attrs: *attrs, only: None });
     let who = LoginAs { startup, credentials, restoring: None };
     let mut means = LoginMeans::new(worker, who).await;
     let (server, reply) = loop {

@@ -128,7 +128,7 @@ impl Pooled<'_> {
     fn carried(&self, worker: &Worker, server: ServerId, wanted: &SessionState) -> CarriedState {
         let defaults = match self.who {
             PooledClient::Unproven => return nobodys(),
-            PooledClient::New => SessionDefaults::newest_digest(&worker.shared.defaults, server, self.names),
+            PooledClient::New => self.seat.digests.newest(&worker.shared.defaults, server, self.names),
             PooledClient::Going { own, .. } => own.digest(),
         };
         carried_for(wanted, defaults)
@@ -307,7 +307,7 @@ impl Search<'_> {
         servers.retain(|candidate| !self.excluded.contains(&candidate.id));
         let has = |id: ServerId| servers.iter().any(|candidate| candidate.id == id);
         let stays = last.filter(|last| last.chosen_at.elapsed() < POOL_STAY && has(last.server));
-        let first = stays.map(|last| last.server).or(self.criteria.first.filter(|first| has(*first)));
+        let first = stays.map(|last| last.server).or(self.first.filter(|first| has(*first)));
         let first = first.or_else(|| {
             let lease = self.criteria.listener.balancer.choose(&servers, &self.excluded);
             lease.map(|lease| lease.server())

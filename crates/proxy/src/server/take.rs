@@ -69,8 +69,6 @@ pub(crate) struct ServerCriteria {
     pub(crate) attrs: TargetSessionAttrs,
     /// Only this server.
     pub(crate) only: Option<ServerId>,
-    /// This one is tried first, for the session's first server.
-    pub(crate) first: Option<ServerId>,
 }
 
 impl ServerCriteria {
@@ -96,6 +94,8 @@ impl ServerCriteria {
 pub(crate) struct Search<'a> {
     pub(super) worker: &'a Worker,
     pub(super) criteria: ServerCriteria,
+    /// This one is tried first, for a session's first server.
+    pub(crate) first: Option<ServerId>,
     /// `None` for a session's first server.
     pub(super) moving: Option<Move>,
     /// The proxy itself has authenticated the client.
@@ -128,6 +128,7 @@ impl<'a> Search<'a> {
         Search {
             worker,
             criteria,
+            first: None,
             moving: None,
             is_vouched_for: false,
             deadline,
@@ -295,7 +296,7 @@ impl<'a> Search<'a> {
         let balancer = &self.criteria.listener.balancer;
         let lease = match self.moving {
             None => {
-                keep_first(&mut servers, self.criteria.first, &self.excluded);
+                keep_first(&mut servers, self.first, &self.excluded);
                 balancer.choose(&servers, &self.excluded)?
             }
             Some(moving) => balancer.choose_for_move(&self.for_moving(&snapshot, servers, &moving), &[])?,

@@ -124,6 +124,25 @@ fn client_that_leaves_while_it_waits_leaves_its_turn_to_the_next() {
 }
 
 #[test]
+fn client_that_says_goodbye_takes_no_connection() {
+    share(Duration::ZERO, async |stage| {
+        let ([mut first, mut second], mut server) = clients(stage).await;
+        let taken = || stage.worker.shared.pools.lock().totals().reused;
+        let before = taken();
+        second.say(b"X\0\0\0\x04").await;
+        drop(second);
+        while stage.worker.shared.admission.sessions() > 1 {
+            timer::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(taken(), before);
+        first.query("select 1").await;
+        answers(&mut server, "select 1").await;
+        is_answered(&mut first).await;
+        assert_eq!(taken(), before + 1);
+    });
+}
+
+#[test]
 fn client_that_leaves_while_its_login_waits_is_noticed() {
     share(Duration::ZERO, async |stage| {
         let ([mut first, mut second], mut server) = clients(stage).await;
