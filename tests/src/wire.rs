@@ -17,7 +17,7 @@ use trunkline_codec::{auth, write};
 use crate::{ClientStream, Login};
 
 /// Longest wait for the next byte.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// One message of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use trunkline_tests::{
     own_cluster,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Rows of two tenants, and each way to become one of them.
 const TENANTS: &str = "

@@ -74,7 +74,7 @@ fn an_open_transaction_with_unflushed_wal_is_no_lag_at_all() {
         });
         while !session.is_finished() {
             let lag = watch.server("replica1").lag.unwrap();
-            assert!(lag.lo < Duration::from_millis(600), "proven lag {lag:?} while nothing is missing");
+            assert!(lag.lo < Duration::from_secs(2), "proven lag {lag:?} while nothing is missing");
             std::thread::sleep(Duration::from_millis(20));
         }
         session.join().unwrap().unwrap();
