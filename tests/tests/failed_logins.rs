@@ -20,7 +20,8 @@ fn endpoint(auth: Auth) -> Endpoint {
 /// What comes of a login by a client at this address.
 fn login(endpoint: &Endpoint, from: &str, user: &str, password: &str) -> Result<(), ServerError> {
     let login = Login::of(user, password);
-    let mut wire = Wire::connect(endpoint.reads());
+    // The header comes before TLS.
+    let mut wire = Wire::connect_plain(endpoint.reads());
     wire.send(format!("PROXY TCP4 {from} 127.0.0.1 40001 5434\r\n").as_bytes());
     wire.send(&login.packet());
     wire.finish_login(&login)

@@ -116,7 +116,7 @@ fn a_header_in_single_bytes_is_read_like_any() {
 #[test]
 fn without_a_header_a_trusted_proxy_is_not_served() {
     let endpoint = endpoint("127.0.0.1").start();
-    let mut wire = Wire::connect(endpoint.reads());
+    let mut wire = Wire::connect_plain(endpoint.reads());
     wire.send(&Login::default().packet());
     assert!(is_closed_silently(&mut wire));
     await_log(&endpoint, "no PROXY protocol header");
@@ -129,7 +129,7 @@ fn headers_of_strangers_are_not_believed() {
     let endpoint = endpoint("10.0.0.0/8, 192.168.7.1").start();
     assert_eq!(Wire::login(endpoint.reads()).value("SELECT 1"), "1");
     // To PostgreSQL's protocol the header is a packet of absurd length.
-    let mut wire = Wire::connect(endpoint.reads());
+    let mut wire = Wire::connect_plain(endpoint.reads());
     wire.send(&header([192, 0, 2, 5]));
     assert!(wire.read_to_end().is_some());
     assert!(!endpoint.log().contains("192.0.2.5"), "{}", endpoint.log());
@@ -146,7 +146,7 @@ fn broken_headers_end_the_connection_and_nothing_else() {
         b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x02ab",
     ];
     for bytes in broken {
-        let mut wire = Wire::connect(endpoint.reads());
+        let mut wire = Wire::connect_plain(endpoint.reads());
         wire.send(bytes);
         assert!(is_closed_silently(&mut wire), "{bytes:?}");
     }
@@ -156,7 +156,7 @@ fn broken_headers_end_the_connection_and_nothing_else() {
 #[test]
 fn a_header_that_never_ends_is_waited_for_no_longer_than_a_login() {
     let endpoint = endpoint("127.0.0.1").key("timeouts.login", "\"500ms\"").start();
-    let mut wire = Wire::connect(endpoint.reads());
+    let mut wire = Wire::connect_plain(endpoint.reads());
     wire.send(b"PROXY TCP4 192.0.2.7");
     let begun = std::time::Instant::now();
     assert!(wire.read_to_end().is_some());
@@ -177,7 +177,7 @@ fn a_cancel_request_may_come_behind_a_header() {
         eventually(Duration::from_secs(10), "the query runs", || {
             shared_cluster().replicas.iter().any(is_running)
         });
-        let mut other = Wire::connect(port);
+        let mut other = Wire::connect_plain(port);
         other.send(&[&header([192, 0, 2, 8])[..], &packet].concat());
         other.read_to_end()
     });
