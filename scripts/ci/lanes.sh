@@ -112,9 +112,20 @@ interrupted() {
     kill -s "$1" "$BASHPID"
 }
 
-# in_lanes COUNT NAME...: runs the suites, COUNT at one time, and prints what each has said when it has ended. Those that fail
-# are added to `failed_suites`, the first of those that fail beside others to `again`.
+# in_lanes COUNT NAME...: runs the suites, COUNT at one time, and prints what each has said when it has ended; then those that
+# failed beside others once more alone. Those that fail are added to `failed_suites`.
 in_lanes() {
+    local name again=()
+    side_by_side "$@"
+    [ "${#again[@]}" -eq 0 ] || side_by_side 1 "${again[@]}"
+    for name in "${again[@]}"; do
+        one_of "$name" "${failed_suites[*]}" || printf 'Failed beside others, passed alone: %s\n' "$name"
+    done
+}
+
+# side_by_side COUNT NAME...: runs the suites, COUNT at one time. Of those that fail beside others the first are added to
+# `again`.
+side_by_side() {
     local lanes=$1 lane ends
     local -A running=() lane_of=() begun=()
     local -a left=("${@:2}")

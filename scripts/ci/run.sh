@@ -23,20 +23,15 @@ mkdir -p "$target"
 TRUNKLINE_BIN=$(cd "$target" && pwd)/quick/trunkline
 export TRUNKLINE_BIN
 
-# all_of COUNT SUITE...: runs the suites, COUNT at one time, and those that failed beside others once more alone; fails when
-# one does.
+# all_of COUNT SUITE...: runs the suites, COUNT at one time; fails when one does.
 all_of() {
-    local name failed_suites=() again=()
+    local failed_suites=()
     # Those tests end at once without it, as if they had passed.
     ! one_of behind_haproxy "$*" || command -v haproxy >/dev/null ||
         printf '    behind haproxy: SKIPPED, no haproxy here (apt-get install haproxy)\n'
     ! one_of slow_patroni "$*" || { [ "$(id -u)" -eq 0 ] && unshare --net --pid --fork true 2>/dev/null; } ||
         printf '    patroni: SKIPPED, only root makes network namespaces, and not everywhere\n'
     in_lanes "$@"
-    [ "${#again[@]}" -eq 0 ] || in_lanes 1 "${again[@]}"
-    for name in "${again[@]}"; do
-        one_of "$name" "${failed_suites[*]}" || printf 'Failed beside others, passed alone: %s\n' "$name"
-    done
     [ "${#failed_suites[@]}" -eq 0 ] || { printf 'failed suites: %s\n' "${failed_suites[*]}"; return 1; }
 }
 

@@ -82,6 +82,18 @@ fn a_suite_that_fails_crashes_hangs_or_is_silent_fails_the_run() {
 }
 
 #[test]
+fn a_suite_that_fails_beside_others_only_passes_and_is_named() {
+    let once = std::env::temp_dir().join(format!("trunkline-lanes-{}", std::process::id()));
+    let fails_once = format!("mkdir '{}' && {{ {FAILED}; exit 101; }}; {OK}", once.display());
+    let (status, said) = run("lanes-again", &[("a", OK), ("unlucky", &fails_once), ("b", OK)]);
+    fs::remove_dir(&once).unwrap();
+    assert_eq!(status, 0, "{said}");
+    assert!(said.contains("result beside others: FAILED. 1 passed; 1 failed"), "{said}");
+    assert!(said.contains("\nFailed beside others, passed alone: unlucky\n\n"), "{said}");
+    assert!(said.ends_with("6 passed, 0 failed\n"), "{said}");
+}
+
+#[test]
 fn what_a_suite_says_stays_together() {
     let talks = |name: &str| format!("echo {name} begins; sleep 0.2; echo {name} ends; {OK}");
     let (a, b, c) = (talks("a"), talks("b"), talks("c"));

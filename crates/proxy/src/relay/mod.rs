@@ -193,12 +193,8 @@ impl Relay {
         client.change_reader();
         slot.set_place(relogin.as_ref().and_then(|_| criteria.place_on(id)));
         let own = server.own.clone().unwrap_or_else(|| {
-            Arc::new(SessionDefaults::at_login(
-                &worker.shared.defaults,
-                id,
-                server.since,
-                info.names.of_login(),
-            ))
+            let (defaults, names) = (&worker.shared.defaults, info.names.of_login());
+            Arc::new(SessionDefaults::at_login(defaults, id, server.since, names))
         });
         let context = SessionContext {
             info,
