@@ -13,12 +13,6 @@ use crate::sql::fingerprint::Fingerprint;
 pub trait Sink {
     /// One statement is complete. Called on the path of the answer: it must be short.
     fn statement(&mut self, record: &StatementRecord<'_>);
-
-    /// How many sessions have statements [sampled](StatementRecord::sampled), this one among them: where they are many, each
-    /// samples less. Asked after each statement that was.
-    fn sessions(&self) -> usize {
-        1
-    }
 }
 
 /// Drops every record.

@@ -1,8 +1,7 @@
 //! Which statements get a fingerprint, for comparing servers by what they all do.
 //!
 //! Reading the SQL costs more than all else that is done for a short statement, so a busy session samples: every so many
-//! statements, by number and not by time, because then a statement that takes long is as likely to be drawn as any. Where
-//! there are many sessions, each samples less: what they draw together does not grow with their number.
+//! statements, by number and not by time, because then a statement that takes long is as likely to be drawn as any.
 
 use crate::limits::SAMPLED_SQL_BYTES_MAX;
 use crate::sql::fingerprint::Fingerprint;
@@ -13,9 +12,6 @@ const GAP_MIN: u64 = 10_000_000;
 /// ... and those that come slower than this more frequent.
 const GAP_MAX: u64 = 40_000_000;
 
-/// So many sessions draw as if each were alone; more share what these draw.
-const SHARED_FROM: usize = 32;
-
 /// Every so many statements at the rarest: a session runs some 50 000 in a second at most.
 const EVERY_MAX: u16 = 1024;
 
@@ -25,8 +21,6 @@ pub(crate) struct Sampler {
     every: u16,
     /// Statements that are left out before the next.
     skip: u16,
-    /// How many times longer than of a lone session the gaps are.
-    rarer: u32,
     /// When the last one was drawn, on the session's clock.
     drawn: u64,
     sampled: Sampled,
@@ -43,7 +37,7 @@ enum Sampled {
 
 impl Sampler {
     pub(crate) fn new() -> Self {
-        Self { every: 1, skip: 0, rarer: 1, drawn: 0, sampled: Sampled::None }
+        Self { every: 1, skip: 0, drawn: 0, sampled: Sampled::None }
     }
 
     /// Whether to draw the statement that is sent, or bound, at `now`.
@@ -59,21 +53,15 @@ impl Sampler {
     #[cold]
     fn draw(&mut self, now: u64) -> bool {
         let gap = now.saturating_sub(std::mem::replace(&mut self.drawn, now));
-        let rarer = u64::from(self.rarer);
-        if gap < GAP_MIN * rarer {
+        if gap < GAP_MIN {
             self.every = (self.every * 2).min(EVERY_MAX);
-        } else if gap > GAP_MAX * rarer {
+        } else if gap > GAP_MAX {
             self.every = (self.every / 2).max(1);
         }
         // The nanoseconds keep it from falling into step with a client that repeats itself.
         let jitter = (now % u64::from(self.every)) as u16;
         self.skip = self.every / 2 + jitter;
         true
-    }
-
-    /// So many sessions sample, this one among them.
-    pub(crate) fn shared_by(&mut self, sessions: usize) {
-        self.rarer = u32::try_from(sessions / SHARED_FROM).unwrap_or(u32::MAX).max(1);
     }
 
     /// A statement that was drawn goes to the server.
@@ -138,40 +126,6 @@ mod tests {
             let drawn = draw(20_000);
             assert!((few..=many).contains(&drawn), "{drawn} of 20 000 every {gap} ns");
         }
-    }
-
-    /// Statements drawn in the fifth of five seconds, of so many sessions with one every `gap`.
-    fn drawn_together(sessions: usize, gap: u64) -> usize {
-        let drawn_by = |session: u64| {
-            let mut sampler = Sampler::new();
-            sampler.shared_by(sessions);
-            let mut times = (0..5000 * MS / gap).map(|n| session * 7919 + n * gap + n * n % 7919);
-            let mut draws = |now: u64| {
-                let is_drawn = sampler.draws(now);
-                if is_drawn {
-                    sampler.sent(b"select 1", now);
-                    assert!(sampler.completed(now).is_some());
-                }
-                is_drawn && now >= 4000 * MS
-            };
-            times.by_ref().filter(|now| draws(*now)).count()
-        };
-        (0..sessions as u64).map(drawn_by).sum()
-    }
-
-    #[test]
-    fn many_sessions_draw_no_more_together_than_a_few_busy_ones() {
-        let few = drawn_together(SHARED_FROM, MS);
-        assert!((800..=3500).contains(&few), "{few} of {SHARED_FROM} busy sessions");
-        for (sessions, gap) in [(2 * SHARED_FROM, 2 * MS), (500, 25 * MS), (2000, 100 * MS)] {
-            let many = drawn_together(sessions, gap);
-            assert!((400..=4200).contains(&many), "{many} of {sessions} sessions with one every {gap} ns");
-        }
-    }
-
-    #[test]
-    fn of_sessions_that_do_little_all_is_drawn_however_many_they_are() {
-        assert_eq!(drawn_together(500, 500 * MS), 1000);
     }
 
     #[test]

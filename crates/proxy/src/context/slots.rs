@@ -159,11 +159,6 @@ impl Slots {
         SlotGuard { worker: Rc::clone(worker), key, slot }
     }
 
-    /// How many sessions there are.
-    pub(crate) fn len(&self) -> usize {
-        self.slots.borrow().len()
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.slots.borrow().is_empty()
     }

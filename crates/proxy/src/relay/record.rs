@@ -11,7 +11,7 @@ use trunkline_tls::Negotiated;
 use trunkline_topology::ServerId;
 
 use super::Relay;
-use crate::context::{Live, Slots, Worker};
+use crate::context::{Live, Worker};
 use crate::login::NewSession;
 use crate::pool::connection::ServerConnection;
 use crate::speeds::Speeds;
@@ -26,7 +26,6 @@ pub(super) struct Recorder<'a> {
     live: &'a Live,
     log: &'a StatementLog,
     speeds: &'a Speeds,
-    slots: &'a Slots,
     info: &'a SessionInfo,
 }
 
@@ -54,10 +53,6 @@ impl Sink for Recorder<'_> {
             self.metrics.statement_log_dropped.one();
         }
     }
-
-    fn sessions(&self) -> usize {
-        self.slots.len()
-    }
 }
 
 impl Recorder<'_> {
@@ -83,7 +78,6 @@ impl Relay {
             live: &self.live,
             log: &self.worker.shared.statement_log,
             speeds: &self.worker.shared.speeds,
-            slots: &self.worker.slots,
             info: &self.context.info,
         };
         work(&mut self.session, &mut recorder)

@@ -422,9 +422,6 @@ impl Session {
                 sampled,
             });
         }
-        if sampled.is_some() {
-            self.sampler.shared_by(out.sessions());
-        }
         if let Some(announce) = &mut self.announce {
             announce.last = Some(Figures { timing, rows, bytes });
         }
