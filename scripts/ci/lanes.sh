@@ -6,9 +6,10 @@ logs=${logs:?sourced after steps.sh}
 # A suite that takes this long hangs: the longest takes three minutes.
 SUITE_SECONDS_MAX=900
 
-# Of the suites that fail beside others so many are run once more, alone: a time that was missed since the machine was busy is
-# no reason to do all again. With more of them the reason is another.
+# Of the suites whose tests fail beside others so many are run once more, alone: a time that was missed since the machine was
+# busy is no reason to do all again. With more of them the reason is another, and so it is where a suite crashes or hangs.
 AGAIN_MAX=3
+TESTS_FAILED=101
 
 # build_tests FLAG...: builds every test of the workspace; `executable_of` then knows where each suite is. They are started
 # from there: `cargo test -p trunkline-tests` chooses other features of the dependencies, and builds and links all once more.
@@ -38,9 +39,10 @@ suite() {
 report() {
     local said=$logs/$1.txt what=''
     printf '\n     Suite %s, %d s\n' "$1" "$3"
-    if [ "$2" -ne 0 ] && [ "$lanes" -gt 1 ] && [ "${#again[@]}" -lt "$AGAIN_MAX" ]; then
+    if [ "$2" -eq "$TESTS_FAILED" ] && grep -q '^test result: FAILED' "$said" &&
+        [ "$lanes" -gt 1 ] && [ "${#again[@]}" -lt "$AGAIN_MAX" ]; then
         sed 's/^test result: /result beside others: /' "$said"
-        printf 'it ended with status %s, and is run once more alone when the others have ended\n' "$2"
+        printf 'it is run once more alone when the others have ended\n'
         again+=("$1")
         return
     fi
