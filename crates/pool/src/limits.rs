@@ -18,8 +18,12 @@ pub const POOLS_MAX: usize = 131_072;
 pub const PREFERENCE_DEPTH: usize = 32;
 
 /// How much later a client may have come that is served first, since the connection is at its worker already: another one
-/// would have to take it over. Less than a person, or a timeout, notices.
+/// would have to take it over.
 pub const NEAR_WAIT: Duration = Duration::from_millis(2);
+
+/// How often a client that has waited longest is passed by such clients. Where all workers have connections, one of its own
+/// comes back before.
+pub const NEAR_PASSES: u8 = 16;
 
 /// Clients looked at for one that the connection is near to.
 pub const NEAR_DEPTH: usize = 32;

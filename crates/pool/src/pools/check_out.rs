@@ -118,6 +118,7 @@ impl Pools {
             candidates: ask.candidates.into(),
             stage: QueueStage::Waiting,
             notice: WaitNotice::Owed,
+            passed: 0,
         };
         let ticket = self.clients.add(client);
         let queues = self.enqueue(ticket);

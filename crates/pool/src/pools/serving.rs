@@ -3,14 +3,15 @@
 //! Pools that share a limit take turns: the one that was served longest ago is the next one, so that a user with many
 //! clients leaves the others their share of a database, and an application of many clients leaves the others that log in
 //! by the same user their share of `pool_size`. Within a pool, who has waited longest is served first, but for a client of
-//! the worker that has the connection: it may have come [`NEAR_WAIT`] later.
+//! the worker that has the connection: it may have come [`NEAR_WAIT`] later, and [`NEAR_PASSES`] such clients are served first
+//! at most.
 
 use std::time::Instant;
 
 use crate::answer::Effects;
 use crate::connection::{CloseReason, ReservedPlace, ToClose};
 use crate::key::PoolBound;
-use crate::limits::{NEAR_DEPTH, NEAR_WAIT};
+use crate::limits::{NEAR_DEPTH, NEAR_PASSES, NEAR_WAIT};
 use crate::pools::Pools;
 use crate::settings::PoolSettings;
 use crate::store::connections::ConnectionStage;
@@ -133,33 +134,37 @@ impl Pools {
     pub(super) fn hand_over(&mut self, index: usize, idle_since: Instant) -> Option<Grant> {
         let connection = self.connections.get(index)?;
         let (token, at, state) = (connection.token, connection.pool, connection.state);
-        let ticket = self.next_near(at, token.worker)?;
+        let first = self.pools.get(at)?.queue.first()?;
+        let ticket = self.near(at, first, token.worker).unwrap_or(first);
         let client = self.clients.get(ticket)?;
         let fits = state.fingerprint == client.state.fingerprint || (client.fits)(&client.state, &state);
         if !fits || !self.is_next(at) {
             return None;
         }
         let (worker, client) = (client.worker, client.client);
+        if ticket != first
+            && let Some(passed) = self.clients.get_mut(first)
+        {
+            passed.passed += 1;
+        }
         let connection = self.connections.get_mut(index)?;
         connection.stage = ConnectionStage::Granted { ticket, idle_since };
         self.grant(at, ticket, QueueStage::Connection(index));
         Some(Grant { ticket, worker, client, what: GrantKind::Idle(token) })
     }
 
-    /// The client of a pool that is served next by a connection of this worker: the one that has waited longest, unless
-    /// another worker would have to take the connection over for it, and one of this worker has waited as long, or nearly.
-    fn next_near(&self, pool: usize, worker: u16) -> Option<Ticket> {
-        let queue = &self.pools.get(pool)?.queue;
-        let first = queue.first()?;
+    /// The client of a pool that a connection of this worker serves before the one that has waited longest: another worker
+    /// would have to take the connection over for that one, and a client of this worker has waited as long, or nearly.
+    fn near(&self, pool: usize, first: Ticket, worker: u16) -> Option<Ticket> {
         let oldest = self.clients.get(first)?;
-        if oldest.worker == worker {
-            return Some(first);
+        if oldest.worker == worker || oldest.passed >= NEAR_PASSES {
+            return None;
         }
         let latest = oldest.since + NEAR_WAIT;
-        let others = queue.0.iter().skip(1).take(NEAR_DEPTH);
-        let mut others = others.filter_map(|ticket| Some((*ticket, self.clients.get(*ticket)?)));
-        let near = others.find(|(_, client)| client.worker == worker || client.since > latest);
-        Some(near.filter(|(_, client)| client.since <= latest).map_or(first, |(ticket, _)| ticket))
+        let others = self.pools.get(pool)?.queue.0.iter().skip(1).take(NEAR_DEPTH);
+        let others = others.filter_map(|ticket| Some((*ticket, self.clients.get(*ticket)?)));
+        let mut near = others.take_while(|(_, client)| client.since <= latest);
+        near.find(|(_, client)| client.worker == worker).map(|(ticket, _)| ticket)
     }
 
     /// Whether it is the turn of this pool, for which clients wait, among those that share a limit with it.

@@ -26,6 +26,8 @@ pub(crate) struct QueuedClient {
     pub(crate) candidates: SmallVec<[ServerId; 4]>,
     pub(crate) stage: QueueStage,
     pub(crate) notice: WaitNotice,
+    /// How often one that came later was served first.
+    pub(crate) passed: u8,
 }
 
 /// Whether a client has been told that it waits.
@@ -148,6 +150,7 @@ mod tests {
             candidates: SmallVec::new(),
             stage: QueueStage::Waiting,
             notice: WaitNotice::Owed,
+            passed: 0,
         }
     }
 

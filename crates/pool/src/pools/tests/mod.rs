@@ -64,7 +64,11 @@ impl Setup {
     }
 
     fn ask(&mut self, key: PoolId, candidates: &[ServerId], state: CarriedState) -> CheckOut {
-        let ask = PoolAsk { key, candidates, state, fits, worker: 0, client: 7 };
+        self.ask_on(0, key, candidates, state)
+    }
+
+    fn ask_on(&mut self, worker: u16, key: PoolId, candidates: &[ServerId], state: CarriedState) -> CheckOut {
+        let ask = PoolAsk { key, candidates, state, fits, worker, client: 7 };
         self.pools.check_out(&ask, self.now)
     }
 
@@ -112,7 +116,11 @@ impl Setup {
     }
 
     fn wait(&mut self, key: PoolId, candidates: &[ServerId]) -> Ticket {
-        match self.ask(key, candidates, state(0)) {
+        self.wait_on(0, key, candidates)
+    }
+
+    fn wait_on(&mut self, worker: u16, key: PoolId, candidates: &[ServerId]) -> Ticket {
+        match self.ask_on(worker, key, candidates, state(0)) {
             CheckOut::Wait(ticket) => ticket,
             other => panic!("{other:?} is no wait"),
         }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::CloseReason;
+use crate::limits::{NEAR_PASSES, NEAR_WAIT};
 
 #[test]
 fn who_has_waited_longest_is_served_first() {
@@ -16,6 +17,39 @@ fn who_has_waited_longest_is_served_first() {
     }
     setup.idle(token, state(0));
     assert_eq!((setup.pools.totals().waited, setup.pools.totals().granted), (3, 3));
+}
+
+/// Who gets the connection that comes back, and takes it.
+fn served(setup: &mut Setup, token: ConnectionToken) -> Ticket {
+    let CheckedIn::GivenTo(grant) = setup.back(token, state(0)).fate else { panic!("nobody got it") };
+    assert!(matches!(setup.take(grant.ticket), Some(Taken::Idle(given)) if given.token == token));
+    grant.ticket
+}
+
+#[test]
+fn clients_of_the_connections_worker_pass_another_so_often() {
+    let mut setup = Setup::new(settings(1));
+    let key = setup.key("app", "web");
+    let token = setup.open(key, A);
+    let far = setup.wait_on(1, key, &[A]);
+    setup.now += NEAR_WAIT;
+    let near: Vec<Ticket> = (0..=NEAR_PASSES).map(|_| setup.wait(key, &[A])).collect();
+    let (last, passing) = near.split_last().expect("one more than may pass");
+    for ticket in passing {
+        assert_eq!(served(&mut setup, token), *ticket);
+    }
+    assert_eq!([served(&mut setup, token), served(&mut setup, token)], [far, *last]);
+}
+
+#[test]
+fn who_came_too_late_passes_nobody() {
+    let mut setup = Setup::new(settings(1));
+    let key = setup.key("app", "web");
+    let token = setup.open(key, A);
+    let far = setup.wait_on(1, key, &[A]);
+    setup.now += NEAR_WAIT + Duration::from_nanos(1);
+    let near = setup.wait(key, &[A]);
+    assert_eq!([served(&mut setup, token), served(&mut setup, token)], [far, near]);
 }
 
 #[test]
