@@ -287,6 +287,36 @@ fn a_function_replaced_a_moment_ago_is_read_before_its_session_moves() {
 }
 
 #[test]
+fn an_index_and_a_key_made_later_are_read_too() {
+    let cluster = tenants();
+    let endpoint = endpoint(&cluster).start();
+    let tables = "
+        CREATE FUNCTION by_index(n int) RETURNS int IMMUTABLE LANGUAGE sql AS
+            $$ SELECT set_config('app.' || 'tenant', 'a', false); SELECT n $$;
+        CREATE FUNCTION by_trigger() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM set_config('app.' || 'tenant', 'b', false); RETURN OLD; END $$;
+        CREATE TABLE numbers (n int);
+        CREATE TABLE owners (n int PRIMARY KEY);
+        CREATE TABLE owned (n int);
+        CREATE TRIGGER deleted BEFORE DELETE ON owned FOR EACH ROW EXECUTE FUNCTION by_trigger();
+        GRANT INSERT ON numbers TO tenants; GRANT SELECT, DELETE ON owners TO tenants";
+    cluster.primary.psql(tables).unwrap();
+    for (made, statement) in [
+        ("CREATE INDEX ON numbers (by_index(n))", "INSERT INTO numbers VALUES (1)"),
+        ("ALTER TABLE owned ADD FOREIGN KEY (n) REFERENCES owners ON DELETE CASCADE", "DELETE FROM owners"),
+    ] {
+        let mut wire = Login::of("tenants", "tenants").connect(endpoint.writes());
+        assert_eq!(wire.query(statement).error, None);
+        await_movable(&endpoint);
+        cluster.primary.psql(made).unwrap();
+        eventually(PATIENCE, "the session is kept where it is", || {
+            assert_eq!(wire.query(statement).error, None);
+            movable(&endpoint) == 0.0
+        });
+    }
+}
+
+#[test]
 fn what_is_made_anew_while_functions_are_read_is_read_again() {
     let cluster = tenants();
     let way = Forwarder::to(cluster.primary.port());

@@ -27,12 +27,17 @@ SELECT concat_ws(' ', \
  (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 5)) FROM pg_trigger o WHERE NOT o.tgisinternal), \
  (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 6)) FROM pg_attrdef o), \
  (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 7)) FROM pg_constraint o \
-   WHERE o.oid >= 16384 AND o.contype = 'c'), \
+   WHERE o.oid >= 16384 AND (o.contype = 'c' OR o.contype = 'f' \
+   AND (o.confdeltype IN ('c', 'n', 'd') OR o.confupdtype IN ('c', 'n', 'd')))), \
  (SELECT sum(hashtextextended(concat_ws(' ', o.inhrelid, o.inhparent), 8)) FROM pg_inherits o), \
  (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 9)) FROM pg_amproc o WHERE o.oid >= 16384), \
  (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 10)) FROM pg_amop o WHERE o.oid >= 16384), \
  (SELECT sum(hashtextextended(concat_ws(' ', o.classid, o.objid, o.objsubid, o.refobjid), 11)) FROM pg_depend o \
-   WHERE o.refclassid = 'pg_type'::regclass AND o.refobjid >= 16384 AND o.deptype = 'n'))";
+   WHERE o.refclassid = 'pg_type'::regclass AND o.refobjid >= 16384 AND o.deptype = 'n'), \
+ (SELECT sum(hashtextextended(concat_ws(' ', o.indexrelid, o.xmin), 12)) FROM pg_index o \
+   WHERE o.indexrelid >= 16384 AND (o.indexprs IS NOT NULL OR o.indpred IS NOT NULL)), \
+ (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 13)) FROM pg_type o \
+   WHERE o.oid >= 16384 AND o.typdefaultbin IS NOT NULL))";
 
 /// The functions with their sources; a body in the SQL standard's form is deparsed. Stops soon after `$1` bytes of
 /// sources.
@@ -74,6 +79,8 @@ SELECT x.class, x.object, x.function::oid FROM ( \
   WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL \
  UNION ALL SELECT 'pg_proc'::regclass::oid, p.oid, substring(p.proargdefaults::text from $2) FROM pg_proc p \
   WHERE p.oid >= 16384 AND p.proargdefaults IS NOT NULL \
+ UNION ALL SELECT 'pg_type'::regclass::oid, t.oid, substring(t.typdefaultbin::text from $2) FROM pg_type t \
+  WHERE t.oid >= 16384 AND t.typdefaultbin IS NOT NULL \
  UNION ALL SELECT 'pg_operator'::regclass::oid, o.oid, o.oprcode::oid::text FROM pg_operator o \
   WHERE o.oid >= 16384 AND o.oprcode::oid = ANY ($1) \
  UNION ALL SELECT 'pg_cast'::regclass::oid, c.oid, c.castfunc::text FROM pg_cast c \
