@@ -56,6 +56,9 @@ static HKDF_SHA384: SuiteHkdf = SuiteHkdf::new(&SuiteHmac::<Hmac<Sha384>>(Phanto
 static EARLY_SHA256: EarlySecret = LazyLock::new(|| HKDF_SHA256.by_hmac.extract_from_zero_ikm(None));
 static EARLY_SHA384: EarlySecret = LazyLock::new(|| HKDF_SHA384.by_hmac.extract_from_zero_ikm(None));
 
+/// Of the longest hash of TLS 1.3.
+const ZEROS: [u8; 48] = [0; 48];
+
 /// The early secret of all handshakes that resume no session. Source: RFC 8446, 7.1.
 type EarlySecret = LazyLock<Box<dyn HkdfExpander>>;
 
@@ -145,16 +148,25 @@ impl SuiteHkdf {
     }
 }
 
+impl SuiteHkdf {
+    /// As many as the hash has bytes.
+    fn zeros(&self) -> &'static [u8] {
+        ZEROS.get(..self.by_hmac.0.hash_output_len()).unwrap_or(&ZEROS)
+    }
+}
+
 impl Hkdf for SuiteHkdf {
     fn extract_from_zero_ikm(&self, salt: Option<&[u8]>) -> Box<dyn HkdfExpander> {
         match salt {
             None => Box::new(KeptSecret(self.early_secret)),
-            Some(_) => self.by_hmac.extract_from_zero_ikm(salt),
+            Some(_) => self.extract_from_secret(salt, self.zeros()),
         }
     }
 
     fn extract_from_secret(&self, salt: Option<&[u8]>, secret: &[u8]) -> Box<dyn HkdfExpander> {
-        self.by_hmac.extract_from_secret(salt, secret)
+        // Unlike rustls' own, in what is erased afterwards.
+        let extracted = self.by_hmac.0.with_key(salt.unwrap_or(self.zeros())).sign(&[secret]);
+        self.expander_for_okm(&OkmBlock::new(extracted.as_ref()))
     }
 
     fn expander_for_okm(&self, okm: &OkmBlock) -> Box<dyn HkdfExpander> {
