@@ -166,7 +166,7 @@ impl Relay {
                 // A Terminate needs no server.
                 Poll::Ready(Ok(_)) if byte[0] == b'X' && self.to_server.input.held().is_empty() => {
                     self.put_back(start);
-                    return Next::End(Ending::Silent);
+                    return Next::End(self.say(&[]));
                 }
                 Poll::Ready(Ok(_)) => {}
             }

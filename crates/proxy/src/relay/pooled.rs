@@ -107,7 +107,7 @@ impl Relay {
         let mut buffer = worker.buffer.borrow_mut();
         match self.to_server.poll_chunk(cx, &mut self.client, &mut buffer) {
             Poll::Pending => None,
-            Poll::Ready(Chunk::Bytes(length)) if is_goodbye(&buffer[..length]) => Some(Ending::Silent),
+            Poll::Ready(Chunk::Bytes(length)) if is_goodbye(&buffer[..length]) => Some(self.say(&[])),
             Poll::Ready(Chunk::Bytes(length)) => {
                 // It is read for the first time, whatever it looks like later.
                 self.repeats = 0;

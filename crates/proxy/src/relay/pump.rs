@@ -46,7 +46,7 @@ impl Relay {
                 Chunk::Bytes(length)
                     if is_goodbye(&buffer[..length]) && self.keeps_server_without_client() =>
                 {
-                    return Next::End(Ending::Silent);
+                    return Next::End(self.say(&[]));
                 }
                 Chunk::Bytes(length) => length,
                 Chunk::Eof if self.keeps_server_without_client() => return Next::End(self.say(&[])),

@@ -286,7 +286,7 @@ impl Relay {
                 ClientThen::Violation(violation) => return Next::End(self.violation(*violation)),
                 ClientThen::ReadOn if step.forward == 0 => self.to_server.input.keep(&buffer[..length]),
                 // A goodbye; anything else would need a server.
-                _goodbye => return Next::End(Ending::Silent),
+                _goodbye => return Next::End(self.say(&[])),
             }
         }
     }
