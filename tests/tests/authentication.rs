@@ -249,11 +249,13 @@ fn verify_makes_do_with_cached_secrets_while_no_server_answers_for_them() {
     let endpoint = Endpoint::over(&cluster).auth(Auth::Verify).start();
     drop(Login::default().connect(endpoint.reads()));
     cluster.primary.pause();
-    for _ in 0..3 {
+    let took = [(); 4].map(|()| {
         let began = Instant::now();
         drop(Login::default().connect(endpoint.reads()));
-        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-    }
+        began.elapsed()
+    });
+    // The machine may be busy now and then; a server that is waited for costs each of them.
+    assert!(took.iter().any(|took| *took < Duration::from_secs(1)), "{took:?}");
     cluster.primary.resume();
 }
 
