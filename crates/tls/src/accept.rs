@@ -12,12 +12,13 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
+use crate::certificate::{expiry, public_key};
 use crate::ciphers::{CIPHERS, Cipher};
 use crate::end_point::EndPoint;
 use crate::files::{FileError, certificates, of_file, revocation_lists};
+use crate::roots::Roots;
 use crate::rotation::{Certificate, Rotating, Rotation};
 use crate::suites;
-use crate::verify::{Roots, expiry, public_key};
 use crate::verify_client::{ClientVerifier, Presenting};
 use crate::versions::{TlsVersion, versions};
 use crate::{AskedOfClient, Records, TlsError};

@@ -11,10 +11,12 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, SignatureAlgorithm};
 
 use crate::accept::ALPN;
+use crate::certificate::{expiry, public_key};
 use crate::files::{FileError, certificates, of_file, revocation_lists};
+use crate::roots::Roots;
 use crate::rotation::{Certificate, Rotating, Rotation};
 use crate::suites;
-use crate::verify::{LibpqVerifier, Roots, expiry, public_key};
+use crate::verify::LibpqVerifier;
 use crate::versions::{TlsVersion, versions};
 use crate::{Records, TlsError};
 

@@ -4,12 +4,15 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that cannot go on panics"))]
 
 pub mod accept;
+mod certificate;
 mod ciphers;
 pub mod connect;
 mod end_point;
 mod files;
 pub mod fleet;
+mod names;
 pub mod records;
+mod roots;
 mod rotation;
 mod subject;
 mod suites;

@@ -9,7 +9,9 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-use crate::verify::{Roots, is_version_1, verify_12, verify_13};
+use crate::certificate::is_version_1;
+use crate::roots::Roots;
+use crate::verify::{verify_12, verify_13};
 
 /// Whether a client must have a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,87 @@
+//! What is read in a certificate, also in one that webpki does not read.
+
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::{CertificateError, Error};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::der_parser::asn1_rs::{Any, FromDer as _};
+use x509_parser::x509::X509Version;
+
+/// The content of an element of a sequence: the algorithm is the first one of a key, and the second of a certificate.
+pub(crate) fn element(sequence: &[u8], number: usize) -> Option<&[u8]> {
+    let mut rest = Any::from_der(sequence).ok()?.1.data;
+    for _before in 0..number {
+        (rest, _) = Any::from_der(rest).ok()?;
+    }
+    Some(Any::from_der(rest).ok()?.1.data)
+}
+
+pub(crate) fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
+    match X509Certificate::from_der(certificate) {
+        Ok((_, parsed)) => Ok(parsed),
+        Err(_) => Err(Error::InvalidCertificate(CertificateError::BadEncoding)),
+    }
+}
+
+/// The public key of a certificate, as SubjectPublicKeyInfo.
+pub(crate) fn public_key(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, Error> {
+    parse(certificate).map(|parsed| parsed.public_key().raw.to_vec())
+}
+
+/// When a certificate expires, in seconds since 1970.
+pub(crate) fn expiry(certificate: &CertificateDer<'_>) -> Result<i64, Error> {
+    parse(certificate).map(|parsed| parsed.validity().not_after.timestamp())
+}
+
+pub(crate) fn verify_time(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), Error> {
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let validity = certificate.validity();
+    if now < validity.not_before.timestamp() {
+        return Err(Error::InvalidCertificate(CertificateError::NotValidYet));
+    }
+    if now > validity.not_after.timestamp() {
+        return Err(Error::InvalidCertificate(CertificateError::Expired));
+    }
+    Ok(())
+}
+
+/// Whether a certificate is one by which others are signed. In a file of roots there may be servers' own, too, whose keys are
+/// not to make further servers. Source: OpenSSL 3, crypto/x509/v3_purp.c, `check_ca`.
+pub(crate) fn may_sign(certificate: &CertificateDer<'_>) -> bool {
+    let Ok(parsed) = parse(certificate) else { return false };
+    match (parsed.basic_constraints(), parsed.key_usage()) {
+        _ if parsed.version() == X509Version::V1 => true,
+        (Ok(Some(constraints)), _) => constraints.value.ca,
+        (Ok(None), Ok(Some(usage))) => usage.value.key_cert_sign(),
+        (Ok(None), _) | (Err(_), _) => false,
+    }
+}
+
+/// Whether webpki does not read a certificate because it is of X.509 version 1.
+pub(crate) fn is_version_1(certificate: &CertificateDer<'_>) -> bool {
+    parse(certificate).is_ok_and(|parsed| parsed.version() == X509Version::V1)
+}
+
+pub(crate) fn verify_signature(
+    signer: &X509Certificate<'_>,
+    signed: &X509Certificate<'_>,
+    whole: &[u8],
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<(), Error> {
+    let bad = || Error::InvalidCertificate(CertificateError::BadSignature);
+    let key = signer.public_key();
+    let key_algorithm = element(key.raw, 0).ok_or_else(bad)?;
+    let signed_by = element(whole, 1).ok_or_else(bad)?;
+    let fits = algorithms.all.iter().find(|algorithm| {
+        algorithm.public_key_alg_id().as_ref() == key_algorithm
+            && algorithm.signature_alg_id().as_ref() == signed_by
+    });
+    let Some(algorithm) = fits else { return Err(bad()) };
+    algorithm
+        .verify_signature(
+            &key.subject_public_key.data,
+            signed.tbs_certificate.as_ref(),
+            &signed.signature_value.data,
+        )
+        .map_err(|_| bad())
+}

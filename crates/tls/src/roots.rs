@@ -1,0 +1,94 @@
+//! Who vouches for the other end of a connection, and what they have revoked.
+
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::{CertificateError, Error, RootCertStore};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::der_parser::asn1_rs::{Any, FromDer as _};
+
+use crate::certificate::{may_sign, parse, verify_signature, verify_time};
+use crate::files::RevocationList;
+
+/// Who vouches for servers.
+#[derive(Debug)]
+pub(crate) struct Roots {
+    pub(crate) store: RootCertStore,
+    /// The same, whole: a server may have one of them for its own.
+    pub(crate) certificates: Vec<CertificateDer<'static>>,
+    /// What they have revoked.
+    pub(crate) revoked: Vec<RevocationList>,
+}
+
+impl Roots {
+    /// Those of these certificates that may sign others, for webpki. One that it does not read, or that signs no others, may
+    /// still be the other end's own certificate.
+    pub(crate) fn new(certificates: Vec<CertificateDer<'static>>, revoked: Vec<RevocationList>) -> Self {
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(certificates.iter().filter(|root| may_sign(root)).cloned());
+        Self { store, certificates, revoked }
+    }
+
+    /// Whether it is one of these.
+    pub(crate) fn has(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.certificates.iter().any(|root| root.as_ref() == certificate.as_ref())
+    }
+
+    /// A client's certificate that is one of these. Where it says what it is for, it is for clients.
+    pub(crate) fn verify_own(&self, whole: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+        let certificate = parse(whole)?;
+        verify_time(&certificate, now)?;
+        match certificate.extended_key_usage() {
+            Ok(None) => {}
+            Ok(Some(usage)) if usage.value.client_auth || usage.value.any => {}
+            Ok(Some(_)) | Err(_) => return Err(Error::InvalidCertificate(CertificateError::InvalidPurpose)),
+        }
+        verify_status(&self.revoked, &certificate, now)
+    }
+
+    /// A certificate without extensions that a root has signed itself.
+    pub(crate) fn verify_version_1(
+        &self,
+        whole: &CertificateDer<'_>,
+        now: UnixTime,
+        algorithms: &WebPkiSupportedAlgorithms,
+    ) -> Result<(), Error> {
+        let certificate = parse(whole)?;
+        verify_time(&certificate, now)?;
+        verify_status(&self.revoked, &certificate, now)?;
+        let mut outcome = Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        for root in self.certificates.iter().filter(|root| may_sign(root)) {
+            let root = parse(root)?;
+            if root.subject().as_raw() == certificate.issuer().as_raw() {
+                verify_time(&root, now)?;
+                outcome = verify_signature(&root, &certificate, whole, algorithms);
+            }
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+}
+
+/// A certificate of version 1 is in no list; its issuer has one, if there are any, and it is in force.
+fn verify_status(
+    lists: &[RevocationList],
+    certificate: &X509Certificate<'_>,
+    now: UnixTime,
+) -> Result<(), Error> {
+    let issuer = Any::from_der(certificate.issuer().as_raw()).ok().map(|(_, issuer)| issuer.data);
+    let mut of_issuer = lists.iter().filter(|list| Some(list.read.issuer()) == issuer).peekable();
+    if !lists.is_empty() && of_issuer.peek().is_none() {
+        return Err(Error::InvalidCertificate(CertificateError::UnknownRevocationStatus));
+    }
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    for list in of_issuer {
+        if !matches!(list.read.find_serial(certificate.raw_serial()), Ok(None)) {
+            return Err(Error::InvalidCertificate(CertificateError::Revoked));
+        }
+        if list.next_update.is_none_or(|until| until <= now) {
+            return Err(Error::InvalidCertificate(CertificateError::ExpiredRevocationList));
+        }
+    }
+    Ok(())
+}
