@@ -169,7 +169,7 @@ fn names_of_a_certificate() {
     let made = Made::new();
     made.root_and_request("common.example");
     made.sign("subjectAltName=DNS:db.example,DNS:*.pool.example,IP:10.0.0.1");
-    for host in ["db.example", "a.pool.example", "10.0.0.1"] {
+    for host in ["db.example", "db.example.", "a.pool.example", "10.0.0.1"] {
         assert_eq!(made.connect(VerifyFull, Some("root.crt"), host), Ok(()), "{host}");
     }
     for host in ["common.example", "a.b.pool.example", "10.0.0.2"] {
@@ -177,6 +177,40 @@ fn names_of_a_certificate() {
     }
     made.sign("basicConstraints=CA:FALSE");
     assert_eq!(made.connect(VerifyFull, Some("root.crt"), "common.example"), Ok(()), "it has no other name");
+}
+
+/// Each as libpq 15 judges it.
+#[test]
+fn a_common_name_counts_without_another_name_of_the_hosts_kind() {
+    let made = Made::new();
+    made.root_and_request("db.example");
+    for (common, names, host, is_taken) in [
+        ("db.example", "IP:10.0.0.5", "db.example", true),
+        ("db.example", "IP:10.0.0.5", "10.0.0.5", true),
+        ("db.example", "IP:10.0.0.5", "other.example", false),
+        ("db.example", "DNS:other.example", "db.example", false),
+        ("db.example", "email:dba@db.example", "db.example", true),
+        ("10.0.0.5", "DNS:db", "10.0.0.5", true),
+        ("10.0.0.5", "IP:10.0.0.6", "10.0.0.5", false),
+        ("common", "DNS:10.0.0.5", "10.0.0.5", true),
+        ("common", "DNS:10.0.0.5", "10.0.0.6", false),
+        ("common", "IP:fd00::5", "fd00::5", true),
+        ("fd00::5", "DNS:db", "fd00::5", true),
+        ("common", "DNS:*.example", "db.example", true),
+    ] {
+        made.openssl(&format!(
+            "req -new -nodes -newkey ed25519 -subj /CN={common} -keyout server.key -out server.csr"
+        ));
+        made.sign(&format!("subjectAltName={names}"));
+        let outcome = made.connect(VerifyFull, Some("root.crt"), host);
+        let what = format!("CN={common} {names}, reached as {host}");
+        if is_taken {
+            assert_eq!(outcome, Ok(()), "{what}");
+        } else {
+            let error = outcome.expect_err(&what);
+            assert!(error.contains("not for this host name"), "{what}: {error}");
+        }
+    }
 }
 
 #[test]
