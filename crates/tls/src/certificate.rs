@@ -45,6 +45,26 @@ pub(crate) fn verify_time(certificate: &X509Certificate<'_>, now: UnixTime) -> R
     Ok(())
 }
 
+/// Whose a certificate is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bearer {
+    Client,
+    Server,
+}
+
+/// Where a certificate says what it is for, it is for this one's.
+pub(crate) fn verify_purpose(certificate: &X509Certificate<'_>, bearer: Bearer) -> Result<(), Error> {
+    let is_for = match certificate.extended_key_usage() {
+        Ok(None) => true,
+        Ok(Some(usage)) => match bearer {
+            Bearer::Client => usage.value.client_auth || usage.value.any,
+            Bearer::Server => usage.value.server_auth || usage.value.any,
+        },
+        Err(_) => false,
+    };
+    if is_for { Ok(()) } else { Err(Error::InvalidCertificate(CertificateError::InvalidPurpose)) }
+}
+
 /// Whether a certificate is one by which others are signed. In a file of roots there may be servers' own, too, whose keys are
 /// not to make further servers. Source: OpenSSL 3, crypto/x509/v3_purp.c, `check_ca`.
 pub(crate) fn may_sign(certificate: &CertificateDer<'_>) -> bool {

@@ -6,7 +6,7 @@ use rustls::{CertificateError, Error, RootCertStore};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::der_parser::asn1_rs::{Any, FromDer as _};
 
-use crate::certificate::{may_sign, parse, verify_signature, verify_time};
+use crate::certificate::{Bearer, may_sign, parse, verify_purpose, verify_signature, verify_time};
 use crate::files::RevocationList;
 
 /// Who vouches for servers.
@@ -33,15 +33,22 @@ impl Roots {
         self.certificates.iter().any(|root| root.as_ref() == certificate.as_ref())
     }
 
-    /// A client's certificate that is one of these. Where it says what it is for, it is for clients.
-    pub(crate) fn verify_own(&self, whole: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    /// Whether it is one of these, and its own root. OpenSSL takes none by a CA that is not here, though it is here itself.
+    pub(crate) fn has_self_signed(&self, certificate: &CertificateDer<'_>) -> bool {
+        let is_its_own = |parsed: X509Certificate<'_>| parsed.subject().as_raw() == parsed.issuer().as_raw();
+        self.has(certificate) && parse(certificate).is_ok_and(is_its_own)
+    }
+
+    /// The other end's certificate, which is one of these.
+    pub(crate) fn verify_own(
+        &self,
+        whole: &CertificateDer<'_>,
+        bearer: Bearer,
+        now: UnixTime,
+    ) -> Result<(), Error> {
         let certificate = parse(whole)?;
         verify_time(&certificate, now)?;
-        match certificate.extended_key_usage() {
-            Ok(None) => {}
-            Ok(Some(usage)) if usage.value.client_auth || usage.value.any => {}
-            Ok(Some(_)) | Err(_) => return Err(Error::InvalidCertificate(CertificateError::InvalidPurpose)),
-        }
+        verify_purpose(&certificate, bearer)?;
         verify_status(&self.revoked, &certificate, now)
     }
 

@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, Uni
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use webpki::{CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationOptionsBuilder};
 
-use crate::certificate::{element, is_version_1, parse, verify_time};
+use crate::certificate::{Bearer, element, is_version_1, parse};
 use crate::names::verify_name;
 use crate::roots::Roots;
 
@@ -76,8 +76,8 @@ impl LibpqVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        if roots.has(end_entity) {
-            return verify_time(&parse(end_entity)?, now);
+        if roots.has_self_signed(end_entity) {
+            return roots.verify_own(end_entity, Bearer::Server, now);
         }
         let certificate = match EndEntityCert::try_from(end_entity) {
             Ok(certificate) => certificate,

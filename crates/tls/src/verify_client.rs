@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-use crate::certificate::is_version_1;
+use crate::certificate::{Bearer, is_version_1};
 use crate::roots::Roots;
 use crate::verify::{verify_12, verify_13};
 
@@ -53,7 +53,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         if self.roots.has(end_entity) {
-            self.roots.verify_own(end_entity, now)?;
+            self.roots.verify_own(end_entity, Bearer::Client, now)?;
         } else if is_version_1(end_entity) {
             self.roots.verify_version_1(end_entity, now, &self.algorithms)?;
         } else {

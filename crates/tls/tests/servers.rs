@@ -238,12 +238,17 @@ fn a_certificate_by_another_root_or_at_another_time() {
 
 /// A root with what it needs to revoke certificates.
 fn revoking_root(made: &Made) -> rcgen::Issuer<'static, rcgen::KeyPair> {
+    revoking(made, "root")
+}
+
+/// A CA `name.example`, which is its own root, with `name.crt` and `name.key`.
+fn revoking(made: &Made, name: &str) -> rcgen::Issuer<'static, rcgen::KeyPair> {
     let mut parameters = rcgen::CertificateParams::default();
-    parameters.distinguished_name.push(rcgen::DnType::CommonName, "root.example");
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, format!("{name}.example"));
     parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let key = rcgen::KeyPair::generate().unwrap();
-    made.write("root.crt", &parameters.self_signed(&key).unwrap().pem());
-    made.write("root.key", &key.serialize_pem());
+    made.write(&format!("{name}.crt"), &parameters.self_signed(&key).unwrap().pem());
+    made.write(&format!("{name}.key"), &key.serialize_pem());
     rcgen::Issuer::new(parameters, key)
 }
 
@@ -320,6 +325,48 @@ fn a_certificate_that_is_revoked_or_of_which_nobody_can_say() {
         made.write("list", &lists[0].0);
         refused(other.connect_by(&settings, "db.example"), "no revocation list at hand");
     }
+}
+
+/// As libpq 15 judges it, which looks for a list of each certificate of the chain.
+#[test]
+fn a_certificate_that_is_its_own_root_and_is_revoked() {
+    let made = Made::new();
+    let own = revoking(&made, "server");
+    // Numbers from 128 on have one byte more.
+    for number in [9, 200] {
+        made.openssl(&format!("req -new -x509 -days 30 -key server.key -subj /CN=server.example -set_serial {number} -out server.crt"));
+        let settings = ConnectSettings {
+            sslmode: VerifyFull,
+            sslrootcert: Some(made.path("server.crt")),
+            sslcrl: Some(made.path("list")),
+            ..ConnectSettings::default()
+        };
+        made.write("list", &list(&own, 2090, 8));
+        assert_eq!(made.connect_by(&settings, "server.example"), Ok(()));
+        made.write("list", &list(&own, 2090, number));
+        refused(made.connect_by(&settings, "server.example"), "is revoked");
+        made.write("list", &list(&own, 2020, 8));
+        refused(made.connect_by(&settings, "server.example"), "list has expired");
+        made.write("list", &list(&revoking_root(&made), 2090, 8));
+        refused(made.connect_by(&settings, "server.example"), "no revocation list at hand");
+    }
+}
+
+/// As OpenSSL, which wants a chain up to a root.
+#[test]
+fn a_certificate_among_the_roots_by_a_ca_that_is_not() {
+    let made = Made::new();
+    made.root_and_request("db.example");
+    for extensions in ["subjectAltName=DNS:db.example", "[none]"] {
+        made.sign(extensions);
+        refused(made.connect(VerifyCa, Some("server.crt"), "db.example"), "none of the roots");
+        let both = ["server.crt", "root.crt"].map(|file| std::fs::read_to_string(made.path(file)).unwrap());
+        made.write("both.crt", &both.concat());
+        assert_eq!(made.connect(VerifyFull, Some("both.crt"), "db.example"), Ok(()), "{extensions}");
+    }
+    // Its own root, but for something else.
+    made.openssl("req -new -x509 -nodes -days 30 -subj /CN=db.example -addext extendedKeyUsage=clientAuth -keyout server.key -out server.crt");
+    assert!(made.connect(VerifyCa, Some("server.crt"), "db.example").is_err(), "it is for clients");
 }
 
 #[test]
