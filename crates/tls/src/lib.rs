@@ -20,6 +20,7 @@ mod suites;
 pub mod testing;
 mod verify;
 mod verify_client;
+mod version_1;
 mod versions;
 mod warm_up;
 pub mod words;

@@ -1,12 +1,11 @@
 //! Who vouches for the other end of a connection, and what they have revoked.
 
-use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::{CertificateError, Error, RootCertStore};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::der_parser::asn1_rs::{Any, FromDer as _};
 
-use crate::certificate::{Bearer, may_sign, parse, verify_purpose, verify_signature, verify_time};
+use crate::certificate::{Bearer, may_sign, parse, verify_purpose, verify_time};
 use crate::files::RevocationList;
 
 /// Who vouches for servers.
@@ -51,34 +50,10 @@ impl Roots {
         verify_purpose(&certificate, bearer)?;
         verify_status(&self.revoked, &certificate, now)
     }
-
-    /// A certificate without extensions that a root has signed itself.
-    pub(crate) fn verify_version_1(
-        &self,
-        whole: &CertificateDer<'_>,
-        now: UnixTime,
-        algorithms: &WebPkiSupportedAlgorithms,
-    ) -> Result<(), Error> {
-        let certificate = parse(whole)?;
-        verify_time(&certificate, now)?;
-        verify_status(&self.revoked, &certificate, now)?;
-        let mut outcome = Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
-        for root in self.certificates.iter().filter(|root| may_sign(root)) {
-            let root = parse(root)?;
-            if root.subject().as_raw() == certificate.issuer().as_raw() {
-                verify_time(&root, now)?;
-                outcome = verify_signature(&root, &certificate, whole, algorithms);
-            }
-            if outcome.is_ok() {
-                break;
-            }
-        }
-        outcome
-    }
 }
 
-/// A certificate of version 1 is in no list; its issuer has one, if there are any, and it is in force.
-fn verify_status(
+/// A certificate is in no list; its issuer has one, if there are any, and it is in force.
+pub(crate) fn verify_status(
     lists: &[RevocationList],
     certificate: &X509Certificate<'_>,
     now: UnixTime,

@@ -16,6 +16,7 @@ use webpki::{CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, Revo
 use crate::certificate::{Bearer, element, is_version_1, parse};
 use crate::names::verify_name;
 use crate::roots::Roots;
+use crate::version_1::Vouchers;
 
 /// The checks of one `sslmode`.
 #[derive(Debug)]
@@ -82,7 +83,8 @@ impl LibpqVerifier {
         let certificate = match EndEntityCert::try_from(end_entity) {
             Ok(certificate) => certificate,
             Err(_) if is_version_1(end_entity) => {
-                return roots.verify_version_1(end_entity, now, &self.algorithms);
+                let (bearer, algorithms) = (Bearer::Server, &self.algorithms);
+                return Vouchers { roots, intermediates, bearer, now, algorithms }.verify(end_entity);
             }
             // As with an extension that has to be understood, and is not.
             Err(error) => return Err(told(error)),

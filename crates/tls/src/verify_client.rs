@@ -12,6 +12,7 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use crate::certificate::{Bearer, is_version_1};
 use crate::roots::Roots;
 use crate::verify::{verify_12, verify_13};
+use crate::version_1::Vouchers;
 
 /// Whether a client must have a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +56,8 @@ impl ClientCertVerifier for ClientVerifier {
         if self.roots.has(end_entity) {
             self.roots.verify_own(end_entity, Bearer::Client, now)?;
         } else if is_version_1(end_entity) {
-            self.roots.verify_version_1(end_entity, now, &self.algorithms)?;
+            let (bearer, algorithms) = (Bearer::Client, &self.algorithms);
+            Vouchers { roots: &self.roots, intermediates, bearer, now, algorithms }.verify(end_entity)?;
         } else {
             let unknown = Error::InvalidCertificate(CertificateError::UnknownIssuer);
             return self.usual.as_ref().ok_or(unknown)?.verify_client_cert(end_entity, intermediates, now);

@@ -13,6 +13,8 @@ use trunkline_tls::connect::{ConnectSettings, ServerSslMode, ServerTls};
 
 #[path = "servers/clients.rs"]
 mod clients;
+#[path = "servers/version_1.rs"]
+mod version_1;
 
 /// Files made by `openssl`.
 struct Made(TempDir);

@@ -28,7 +28,7 @@ impl Made {
         ));
     }
 
-    fn accept(&self) -> AcceptSettings {
+    pub(super) fn accept(&self) -> AcceptSettings {
         AcceptSettings {
             sslmode: Some(ClientSslMode::VerifyFull),
             cert_file: Some(self.path("server.crt")),
@@ -39,7 +39,7 @@ impl Made {
     }
 
     /// Comes to such a listener with that certificate.
-    fn come(&self, accept: &AcceptSettings) -> Result<(), String> {
+    pub(super) fn come(&self, accept: &AcceptSettings) -> Result<(), String> {
         let listener = Acceptor::load(accept).map_err(|error| error.to_string())?.unwrap();
         let client = ConnectSettings {
             sslmode: ServerSslMode::Require,
