@@ -92,11 +92,29 @@ pub(crate) fn verify_signature(
     let key = signer.public_key();
     let key_algorithm = element(key.raw, 0).ok_or_else(bad)?;
     let signed_by = element(whole, 1).ok_or_else(bad)?;
-    let fits = algorithms.all.iter().find(|algorithm| {
-        algorithm.public_key_alg_id().as_ref() == key_algorithm
-            && algorithm.signature_alg_id().as_ref() == signed_by
-    });
-    let Some(algorithm) = fits else { return Err(bad()) };
+    let mut of_kind = algorithms
+        .all
+        .iter()
+        .filter(|algorithm| algorithm.signature_alg_id().as_ref() == signed_by)
+        .peekable();
+    let signature_algorithm_id = signed_by.to_vec();
+    if of_kind.peek().is_none() {
+        let supported_algorithms =
+            algorithms.all.iter().map(|algorithm| algorithm.signature_alg_id()).collect();
+        return Err(Error::InvalidCertificate(CertificateError::UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id,
+            supported_algorithms,
+        }));
+    }
+    let Some(algorithm) = of_kind.find(|algorithm| algorithm.public_key_alg_id().as_ref() == key_algorithm)
+    else {
+        return Err(Error::InvalidCertificate(
+            CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+                signature_algorithm_id,
+                public_key_algorithm_id: key_algorithm.to_vec(),
+            },
+        ));
+    };
     algorithm
         .verify_signature(
             &key.subject_public_key.data,

@@ -10,6 +10,7 @@ pub mod connect;
 mod end_point;
 mod files;
 pub mod fleet;
+mod key_fault;
 mod names;
 pub mod records;
 mod roots;

@@ -4,16 +4,19 @@
 //! makes it), one of X.509 version 1 (`openssl x509 -req` without extensions), and a name that is only in the subject.
 //! Source: PostgreSQL, src/interfaces/libpq/fe-secure-common.c, fe-secure-openssl.c.
 
+use std::sync::Arc;
+
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
     WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
     verify_tls13_signature_with_raw_key,
 };
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 use webpki::{CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationOptionsBuilder};
 
 use crate::certificate::{Bearer, element, is_version_1, parse};
+use crate::key_fault;
 use crate::names::verify_name;
 use crate::roots::Roots;
 use crate::version_1::Vouchers;
@@ -38,7 +41,9 @@ impl ServerCertVerifier for LibpqVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         if let Some(roots) = &self.roots {
-            self.verify_chain(roots, end_entity, intermediates, now)?;
+            self.verify_chain(roots, end_entity, intermediates, now).map_err(|error| {
+                key_fault::of_chain(error, end_entity, intermediates, &roots.certificates)
+            })?;
             if self.checks_name {
                 verify_name(end_entity, server_name)?;
             }
@@ -117,11 +122,13 @@ pub(crate) fn verify_13(
     algorithms: &WebPkiSupportedAlgorithms,
 ) -> Result<HandshakeSignatureValid, Error> {
     if EndEntityCert::try_from(certificate).is_ok() {
-        return verify_tls13_signature(message, certificate, signature, algorithms);
+        return verify_tls13_signature(message, certificate, signature, algorithms)
+            .map_err(|error| key_fault::of_handshake(error, certificate));
     }
     let parsed = parse(certificate)?;
     let key = SubjectPublicKeyInfoDer::from(parsed.public_key().raw);
     verify_tls13_signature_with_raw_key(message, &key, signature, algorithms)
+        .map_err(|error| key_fault::of_handshake(error, certificate))
 }
 
 /// The same of TLS 1.2, where a scheme does not say which curve it is: those that it stands for are tried.
@@ -132,7 +139,8 @@ pub(crate) fn verify_12(
     algorithms: &WebPkiSupportedAlgorithms,
 ) -> Result<HandshakeSignatureValid, Error> {
     if EndEntityCert::try_from(certificate).is_ok() {
-        return verify_tls12_signature(message, certificate, signature, algorithms);
+        return verify_tls12_signature(message, certificate, signature, algorithms)
+            .map_err(|error| key_fault::of_handshake(error, certificate));
     }
     let bad = || Error::InvalidCertificate(CertificateError::BadSignature);
     let parsed = parse(certificate)?;
@@ -147,19 +155,38 @@ pub(crate) fn verify_12(
     let is_valid = fitting.any(|algorithm| {
         algorithm.verify_signature(&key.subject_public_key.data, message, signature.signature()).is_ok()
     });
-    if is_valid { Ok(HandshakeSignatureValid::assertion()) } else { Err(bad()) }
+    if is_valid {
+        Ok(HandshakeSignatureValid::assertion())
+    } else {
+        Err(key_fault::of_handshake(bad(), certificate))
+    }
 }
 
 fn told(error: webpki::Error) -> Error {
+    use webpki::Error as Wrong;
     let kind = match error {
-        webpki::Error::CertExpired { .. } => CertificateError::Expired,
-        webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet,
-        webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
-        webpki::Error::CertRevoked => CertificateError::Revoked,
-        webpki::Error::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
-        webpki::Error::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
-        webpki::Error::InvalidSignatureForPublicKey => CertificateError::BadSignature,
-        other => return Error::General(format!("the certificate: {other}")),
+        Wrong::CertExpired { .. } => CertificateError::Expired,
+        Wrong::CertNotValidYet { .. } => CertificateError::NotValidYet,
+        Wrong::UnknownIssuer => CertificateError::UnknownIssuer,
+        Wrong::CertRevoked => CertificateError::Revoked,
+        Wrong::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
+        Wrong::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
+        Wrong::InvalidSignatureForPublicKey => CertificateError::BadSignature,
+        Wrong::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
+        Wrong::BadDer | Wrong::BadDerTime | Wrong::TrailingData(_) => CertificateError::BadEncoding,
+        Wrong::UnsupportedSignatureAlgorithmContext(context) => {
+            CertificateError::UnsupportedSignatureAlgorithmContext {
+                signature_algorithm_id: context.signature_algorithm_id,
+                supported_algorithms: context.supported_algorithms,
+            }
+        }
+        Wrong::UnsupportedSignatureAlgorithmForPublicKeyContext(context) => {
+            CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+                signature_algorithm_id: context.signature_algorithm_id,
+                public_key_algorithm_id: context.public_key_algorithm_id,
+            }
+        }
+        other => CertificateError::Other(OtherError(Arc::new(other))),
     };
     Error::InvalidCertificate(kind)
 }

@@ -10,6 +10,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 use crate::certificate::{Bearer, is_version_1};
+use crate::key_fault;
 use crate::roots::Roots;
 use crate::verify::{verify_12, verify_13};
 use crate::version_1::Vouchers;
@@ -53,16 +54,8 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        if self.roots.has(end_entity) {
-            self.roots.verify_own(end_entity, Bearer::Client, now)?;
-        } else if is_version_1(end_entity) {
-            let (bearer, algorithms) = (Bearer::Client, &self.algorithms);
-            Vouchers { roots: &self.roots, intermediates, bearer, now, algorithms }.verify(end_entity)?;
-        } else {
-            let unknown = Error::InvalidCertificate(CertificateError::UnknownIssuer);
-            return self.usual.as_ref().ok_or(unknown)?.verify_client_cert(end_entity, intermediates, now);
-        }
-        Ok(ClientCertVerified::assertion())
+        self.verify_chain(end_entity, intermediates, now)
+            .map_err(|error| key_fault::of_chain(error, end_entity, intermediates, &self.roots.certificates))
     }
 
     fn verify_tls12_signature(
@@ -85,5 +78,25 @@ impl ClientCertVerifier for ClientVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
+    }
+}
+
+impl ClientVerifier {
+    fn verify_chain(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        if self.roots.has(end_entity) {
+            self.roots.verify_own(end_entity, Bearer::Client, now)?;
+        } else if is_version_1(end_entity) {
+            let (bearer, algorithms) = (Bearer::Client, &self.algorithms);
+            Vouchers { roots: &self.roots, intermediates, bearer, now, algorithms }.verify(end_entity)?;
+        } else {
+            let unknown = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+            return self.usual.as_ref().ok_or(unknown)?.verify_client_cert(end_entity, intermediates, now);
+        }
+        Ok(ClientCertVerified::assertion())
     }
 }

@@ -13,6 +13,9 @@ pub(crate) fn of(error: &Error) -> String {
         Error::PeerIncompatible(_) => {
             format!("no version or cipher that both ends know: see the least version of each ({error})")
         }
+        Error::InvalidCertRevocationList(wrong) => {
+            format!("certificate verify failed: a revocation list cannot be used ({wrong:?}); make it anew")
+        }
         Error::NoCertificatesPresented => "the other end shows no certificate".to_owned(),
         other => other.to_string(),
     }
@@ -58,10 +61,70 @@ fn of_certificate(wrong: &CertificateError) -> String {
                  renew it with this one"
             );
         }
-        Wrong::BadSignature => "certificate verify failed: its signature is not that of the root",
-        other => return format!("certificate verify failed: {other:?}"),
+        Wrong::BadSignature => {
+            "certificate verify failed: its signature is not that of the root of this name; add the root that signed it"
+        }
+        Wrong::UnsupportedSignatureAlgorithmContext { .. } => {
+            "certificate verify failed: it is signed in a way that is too weak, as by SHA-1, or not known; have it \
+             signed anew, by SHA-256"
+        }
+        Wrong::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "certificate verify failed: its signature does not fit the key of who signed it; see that the root of this \
+             name is the right one, and that its key is RSA, Ed25519, or ECDSA of P-256, P-384 or P-521"
+        }
+        Wrong::InvalidPurpose | Wrong::InvalidPurposeContext { .. } => {
+            "certificate verify failed: it or a CA of it is for something else (extendedKeyUsage); one of a server needs \
+             serverAuth there, and one of a client clientAuth"
+        }
+        Wrong::BadEncoding => {
+            "certificate verify failed: it cannot be read; see what `openssl x509 -text` says of it, and issue it anew"
+        }
+        Wrong::UnhandledCriticalExtension => UNKNOWN_EXTENSION,
+        Wrong::Other(other) => {
+            return match other.0.downcast_ref::<webpki::Error>() {
+                Some(wrong) => of_webpki(wrong),
+                None => format!("certificate verify failed: {other}"),
+            };
+        }
+        other => return format!("certificate verify failed: {other}; issue it anew without that"),
     }
     .to_owned()
+}
+
+const UNKNOWN_EXTENSION: &str = "certificate verify failed: it or a CA of it has a critical extension that is not known \
+                                 here; issue it without that, or not as critical";
+
+/// For what rustls has no error of its own.
+fn of_webpki(wrong: &webpki::Error) -> String {
+    use webpki::Error as Wrong;
+    let told = match wrong {
+        Wrong::UnsupportedCriticalExtension => return UNKNOWN_EXTENSION.to_owned(),
+        Wrong::CaUsedAsEndEntity => {
+            "it is a CA's own (basicConstraints CA:TRUE); let the CA sign one without that for this end"
+        }
+        Wrong::EndEntityUsedAsCa => {
+            "who signed it is no CA that may (basicConstraints CA:TRUE, keyUsage keyCertSign); sign it by one that may"
+        }
+        Wrong::PathLenConstraintViolated => {
+            "a CA of it allows fewer below it (basicConstraints pathlen); sign it by that CA itself, or raise pathlen"
+        }
+        Wrong::NameConstraintViolation => {
+            "a CA of it is not for its names (nameConstraints); issue it by another CA, for version 1 by one without any"
+        }
+        Wrong::UnsupportedCertVersion => {
+            "it is not of X.509 version 3, and has what only that may have; issue it anew as version 3"
+        }
+        Wrong::InvalidCrlSignatureForPublicKey | Wrong::IssuerNotCrlSigner => {
+            "a revocation list is not signed by who signed it, or that CA may not (keyUsage cRLSign); make the list anew"
+        }
+        Wrong::MaximumSignatureChecksExceeded
+        | Wrong::MaximumPathBuildCallsExceeded
+        | Wrong::MaximumPathDepthExceeded => {
+            "too many certificates were sent along; let the other end send only those between its own and the root"
+        }
+        other => return format!("certificate verify failed: {other}; issue it anew without that"),
+    };
+    format!("certificate verify failed: {told}")
 }
 
 fn of_alert(alert: AlertDescription) -> String {

@@ -8,7 +8,7 @@ use super::{Made, list, refused, revoking_root, shake_hands};
 
 impl Made {
     /// A root of clients, the listener's own certificate, and a request of a client with such a key.
-    fn listener(key: &str) -> Self {
+    pub(super) fn listener(key: &str) -> Self {
         let made = Self::new();
         made.root_and_request("listener.example");
         made.sign("subjectAltName=DNS:listener.example");

@@ -42,7 +42,7 @@ impl Made {
     }
 
     /// A server with its bundle, and a client with its own.
-    fn both_legs(&self, sslcrl: Option<&str>) -> [Result<(), String>; 2] {
+    pub(super) fn both_legs(&self, sslcrl: Option<&str>) -> [Result<(), String>; 2] {
         let lists = sslcrl.map(|file| self.path(file));
         let towards = ConnectSettings {
             sslmode: ServerSslMode::VerifyFull,

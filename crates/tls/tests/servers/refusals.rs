@@ -1,0 +1,50 @@
+//! What is said of a certificate that is refused: which check it was, and what to do.
+
+use super::{Made, refused};
+
+impl Made {
+    /// Signs the server's and the client's request by the root, with these extensions and more words of `openssl x509`.
+    fn sign_both(&self, extensions: &str, words: &str) {
+        self.write("extensions", extensions);
+        for name in ["server", "app"] {
+            self.openssl(&format!(
+                "x509 -req -in {name}.csr -days 30 -CA root.crt -CAkey root.key -set_serial 5 -out {name}.crt{words}"
+            ));
+        }
+    }
+}
+
+const OF_VERSION_3: &str = " -extfile extensions";
+
+#[test]
+fn each_check_is_told_on_both_legs() {
+    let made = Made::listener("ed25519");
+    for (extensions, words, why) in [
+        (
+            "basicConstraints=CA:TRUE",
+            OF_VERSION_3,
+            "it is a CA's own (basicConstraints CA:TRUE); let the CA sign",
+        ),
+        ("extendedKeyUsage=codeSigning", OF_VERSION_3, "for something else (extendedKeyUsage)"),
+        ("1.2.3.4=critical,ASN1:NULL", OF_VERSION_3, "critical extension that is not known here; issue it"),
+        ("basicConstraints=CA:FALSE", " -extfile extensions -sha1", "too weak, as by SHA-1"),
+        ("", " -sha1", "too weak, as by SHA-1"),
+    ] {
+        made.sign_both(extensions, words);
+        for outcome in made.both_legs(None) {
+            refused(outcome, why);
+        }
+    }
+}
+
+#[test]
+fn a_ca_whose_key_is_too_short() {
+    let made = Made::listener("ed25519");
+    made.openssl("req -new -x509 -nodes -newkey rsa:1024 -days 30 -subj /CN=weak.example -keyout root.key -out root.crt");
+    for words in [OF_VERSION_3, ""] {
+        made.sign_both("basicConstraints=CA:FALSE", words);
+        for outcome in made.both_legs(None) {
+            refused(outcome, "the CA that signed it has an RSA key of 1024 bits, and 2048 to 8192 are taken");
+        }
+    }
+}
