@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -52,6 +53,12 @@ fn closed_for(endpoint: &Endpoint, reason: &str) -> u64 {
     let metrics = http_get(endpoint.http(), "/metrics").unwrap().body;
     let line = format!("trunkline_pool_closed_total{{reason=\"{reason}\"}} ");
     metrics.lines().find_map(|found| found.strip_prefix(&line)).map_or(0, |count| count.parse().unwrap())
+}
+
+fn reused(endpoint: &Endpoint) -> u64 {
+    let metrics = http_get(endpoint.http(), "/metrics").unwrap().body;
+    let line = "trunkline_pool_checkouts_total{result=\"reused\"} ";
+    metrics.lines().find_map(|found| found.strip_prefix(line)).map_or(0, |count| count.parse().unwrap())
 }
 
 fn reload(endpoint: &mut Endpoint, key: &str, value: &str) {
@@ -368,4 +375,40 @@ fn what_a_server_refuses_a_new_client_is_told_soon() {
     // As to a wrong password: the proxy does not tell strangers which roles there are.
     refused("28P01");
     assert_eq!(second.value("SELECT 'in'"), "in");
+}
+
+#[test]
+fn a_client_that_never_rests_keeps_its_connection_until_another_waits_or_it_rests() {
+    let role = role("of_no_rest");
+    for threads in [1, 2] {
+        let endpoint = pool(1).threads(threads).start();
+        let mut other = role.connect(endpoint.writes());
+        fine(&mut other, "SELECT 1");
+        let (asked, is_over) = (&AtomicU64::new(0), &AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let mut busy = role.connect(endpoint.writes());
+            let asks = scope.spawn(move || {
+                while !is_over.load(Relaxed) {
+                    fine(&mut busy, "SELECT 1");
+                    asked.fetch_add(1, Relaxed);
+                }
+                busy
+            });
+            let again = |queries| {
+                let (from, reused_before) = (asked.load(Relaxed), reused(&endpoint));
+                eventually(PATIENCE, "it asks", || asked.load(Relaxed) >= from + queries);
+                reused(&endpoint) - reused_before
+            };
+            eventually(PATIENCE, "it keeps its connection", || again(500) < 50);
+            for _ in 0..100 {
+                let begun = Instant::now();
+                fine(&mut other, "SELECT 1");
+                assert!(begun.elapsed() < SOON, "{threads} threads: the other is served as well");
+            }
+            eventually(PATIENCE, "it keeps its connection again", || again(500) < 50);
+            is_over.store(true, Relaxed);
+            let _busy = asks.join().unwrap();
+            eventually(PATIENCE, "it has given it back", || endpoint.pooled("sv_active", role) == 0);
+        });
+    }
 }

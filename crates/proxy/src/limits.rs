@@ -30,6 +30,12 @@ pub const DEPARTURES_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a server that leaves must have been without sessions before it is forgotten.
 pub const DEPARTED_REST: Duration = Duration::from_secs(1);
 
+/// A session in transaction mode that comes to rest so often between two ticks may keep its connection while nobody waits.
+pub const BUSY_RESTS_MIN: u16 = 32;
+
+/// Ticks for which no session does, since a client had to wait.
+pub const CROWD_TICKS: u32 = 4;
+
 /// How long a session in transaction mode prefers the server that it was on last: another has to show as much.
 pub const POOL_STAY: Duration = Duration::from_secs(1);
 

@@ -40,6 +40,8 @@ pub(crate) struct Slot {
     listener: Cell<u64>,
     /// When the session wants to be woken.
     due: Cell<Option<Instant>>,
+    /// The session may have kept a connection that nothing pins it to, since those that do were last woken.
+    keeps_connection: Cell<bool>,
     waker: WakerCell,
 }
 
@@ -53,6 +55,10 @@ pub(crate) struct Slots {
     round: SessionsRound,
     /// Where the next orders to move begin: the sessions ordered last time may be unable to move.
     next_move: Cell<usize>,
+    /// How often sessions that are due were woken, from zero again at the end.
+    ticks: Cell<u32>,
+    /// Whether a session may have kept a connection that nothing pins it to.
+    has_keepers: Cell<bool>,
 }
 
 /// One query to all sessions of a thread.
@@ -219,7 +225,33 @@ impl Slots {
         }
     }
 
+    /// The session of this slot keeps a connection that nothing pins it to.
+    #[inline]
+    pub(crate) fn keeps_connection(&self, slot: &Slot) {
+        slot.keeps_connection.set(true);
+        self.has_keepers.set(true);
+    }
+
+    /// Wakes the sessions that may have kept such a connection.
+    pub(crate) fn wake_keepers(&self) {
+        if !self.has_keepers.take() {
+            return;
+        }
+        for (_, slot) in self.slots.borrow().iter() {
+            if slot.keeps_connection.take() {
+                slot.wake();
+            }
+        }
+    }
+
+    /// How often sessions that are due were woken.
+    #[inline]
+    pub(crate) fn ticks(&self) -> u32 {
+        self.ticks.get()
+    }
+
     pub(crate) fn wake_due(&self, now: Instant) {
+        self.ticks.set(self.ticks.get().wrapping_add(1));
         for (_, slot) in self.slots.borrow().iter() {
             if slot.due.get().is_some_and(|due| due <= now) {
                 slot.due.set(None);

@@ -15,11 +15,14 @@ pub(crate) enum PoolMail {
     Close { token: ConnectionToken, reason: CloseReason },
     /// A connection is to be opened ahead of clients of this key.
     OpenAhead { place: OpenPlace, key: PoolId },
+    /// A client waits: sessions that keep a connection which nothing pins them to are to give it back.
+    GiveBack,
     /// A client of another worker has got this connection.
     HandOver { token: ConnectionToken, to: oneshot::Sender<Option<ReleasedConnection>> },
 }
 
-/// The way to one worker. As many messages as there are connections and clients that wait, which are bounded, may be on it.
+/// The way to one worker. As many messages as there are connections and clients that wait,
+/// which are bounded, may be on it, and a few a second.
 #[derive(Clone, Debug)]
 pub(crate) struct PoolMailbox(mpsc::UnboundedSender<PoolMail>);
 

@@ -5,6 +5,7 @@
 //! worker gets it.
 //!
 //! - [`connection`]: a connection to a server.
+//! - [`crowd`]: whether clients wait.
 //! - [`seat`]: a session's place among the clients of its key.
 //! - [`member`]: a connection's place in its pool.
 //! - [`shelf`]: the idle connections of one worker.
@@ -15,6 +16,7 @@
 
 mod askers;
 pub(crate) mod connection;
+pub(crate) mod crowd;
 pub(crate) mod mail;
 pub(crate) mod member;
 pub(crate) mod seat;
@@ -34,6 +36,7 @@ use trunkline_topology::{ServerId, Snapshot};
 use crate::limits::{POOL_VOUCHES, POOL_WAIT_TOLD};
 
 use self::askers::SequenceAskers;
+use self::crowd::Crowd;
 use self::mail::{PoolMail, PoolMailbox};
 use self::member::OpenPlace;
 use self::waits::{LongWaits, WaitsNews};
@@ -46,6 +49,7 @@ pub(crate) struct SharedPools {
     /// When a server last let in a client of this key itself, which had means to prove who it is, or none.
     vouched: DashMap<(PoolId, Means), Instant>,
     sequence_askers: SequenceAskers,
+    pub(crate) crowd: Crowd,
     long_waits: Mutex<LongWaits>,
     /// Connections that were opened ahead of clients, by turns on all workers.
     opened_ahead: AtomicUsize,
@@ -66,6 +70,7 @@ impl SharedPools {
             mailboxes,
             vouched: DashMap::new(),
             sequence_askers: SequenceAskers::default(),
+            crowd: Crowd::default(),
             long_waits: Mutex::default(),
             opened_ahead: AtomicUsize::new(0),
         })
@@ -88,6 +93,14 @@ impl SharedPools {
         self.tell(grant.worker, PoolMail::Granted { client: grant.client });
     }
 
+    /// A client has to wait: sessions that keep a connection give it back, on all workers.
+    #[inline]
+    pub(crate) fn client_waits(&self) {
+        if self.crowd.waits() {
+            self.mailboxes.iter().for_each(|mailbox| mailbox.send(PoolMail::GiveBack));
+        }
+    }
+
     /// Sends mail to a worker. One that has ended has no sessions, and its connections are closed.
     pub(crate) fn tell(&self, worker: u16, mail: PoolMail) {
         if let Some(mailbox) = self.mailboxes.get(usize::from(worker)) {
@@ -100,6 +113,11 @@ impl SharedPools {
         let turn = self.opened_ahead.fetch_add(1, Relaxed) % self.mailboxes.len().max(1);
         let place = OpenPlace::new(self, place);
         self.tell(u16::try_from(turn).unwrap_or(0), PoolMail::OpenAhead { place, key });
+    }
+
+    /// One tick of the worker that does what is due in the pools.
+    pub(crate) fn tick(&self) {
+        self.crowd.tick();
     }
 
     /// Has the log tell of clients that wait for long.

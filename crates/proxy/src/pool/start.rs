@@ -59,13 +59,11 @@ impl PoolStart {
                 pools.deliver(effects);
                 Ok(PoolStart::Open(OpenPlace::new(pools, place)))
             }
-            CheckOut::Wait(ticket) => Ok(PoolStart::Wait(PoolTicket {
-                pools: Arc::clone(pools),
-                key: ask.key,
-                ticket,
-                since: now,
-                is_over: false,
-            })),
+            CheckOut::Wait(ticket) => {
+                pools.client_waits();
+                let pools = Arc::clone(pools);
+                Ok(PoolStart::Wait(PoolTicket { pools, key: ask.key, ticket, since: now, is_over: false }))
+            }
             CheckOut::Refused(refusal) => Err(refusal),
         }
     }
@@ -125,7 +123,10 @@ impl PoolTicket {
     pub(crate) fn take(mut self, shelf: &Shelf, worker: u16, now: Instant) -> Result<PoolStart, Self> {
         let taken = self.pools.lock().take(self.ticket, now);
         match taken {
-            WaitState::Waiting => Err(self),
+            WaitState::Waiting => {
+                self.pools.client_waits();
+                Err(self)
+            }
             WaitState::Over => {
                 self.is_over = true;
                 Err(self)

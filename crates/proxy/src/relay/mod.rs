@@ -18,6 +18,7 @@
 mod attach;
 mod attachment;
 mod buffer;
+mod busy;
 mod defaults;
 mod departure;
 mod end;
@@ -53,6 +54,7 @@ use trunkline_topology::ServerId;
 
 use self::attach::{Attachment, MoveReason, count_arrival};
 use self::buffer::RelayBuffer;
+use self::busy::Business;
 pub(crate) use self::end::{Ending, close};
 use self::pooled::{Staying, WorkLeft};
 use self::staying::SequenceStay;
@@ -132,6 +134,8 @@ struct SessionContext {
     is_told_to_wait: bool,
     /// Whether it keeps its connection for a question about sequences.
     sequences: SequenceStay,
+    /// How busy it is.
+    business: Business,
     /// The defaults of its first login.
     own: Arc<SessionDefaults>,
     /// The server that the session was on, while it has none.
@@ -209,6 +213,7 @@ impl Relay {
             awaits_look: false,
             is_told_to_wait: false,
             sequences: SequenceStay::default(),
+            business: Business::default(),
             own,
             left: None,
             moving: None,

@@ -242,7 +242,9 @@ impl Relay {
         if !self.can_leave() {
             return self.heed_sequence_question();
         }
-        self.give_back_if_free();
+        if !self.stays_busy() {
+            self.give_back_if_free();
+        }
     }
 
     fn give_back_if_free(&mut self) {

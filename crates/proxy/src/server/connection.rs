@@ -162,6 +162,10 @@ pub(crate) async fn check_out(
             timer::sleep(pause).await;
             continue;
         }
+        if error.is_too_many() {
+            // Sessions that keep a connection may as well give it back.
+            search.worker.shared.pools.client_waits();
+        }
         if is_login && error.is_at_limit() {
             search.hurry();
         }

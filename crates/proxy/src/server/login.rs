@@ -62,6 +62,11 @@ impl LoginError {
         matches!(self, Self::Refused { code: Some(SqlState::INVALID_AUTHORIZATION_SPECIFICATION), .. })
     }
 
+    /// Whether the server, the role or the database has as many connections as it lets in.
+    pub(crate) fn is_too_many(&self) -> bool {
+        matches!(self, Self::Refused { code: Some(SqlState::TOO_MANY_CONNECTIONS), .. })
+    }
+
     /// Whether the role or the database has as many connections as its CONNECTION LIMIT lets in.
     pub(crate) fn is_at_limit(&self) -> bool {
         match self {

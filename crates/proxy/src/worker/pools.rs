@@ -23,6 +23,7 @@ pub(crate) async fn read_mail(worker: Rc<Worker>, mut mail: mpsc::UnboundedRecei
                     close_forgotten(server, reason);
                 }
             }
+            PoolMail::GiveBack => worker.slots.wake_keepers(),
             PoolMail::OpenAhead { place, key } => {
                 let worker = Rc::clone(&worker);
                 spawn(async move { open_ahead(&worker, place, key).await });
@@ -45,6 +46,7 @@ pub(crate) fn tick(worker: &Worker) {
     }
     if worker.index == 0 {
         let (pools, now) = (&worker.shared.pools, Instant::now());
+        pools.tick();
         pools.forget_old_vouchers();
         worker.shared.fills.retain_used(pools);
         pools.tell_of_waits(now);
