@@ -31,7 +31,7 @@ pub const DEPARTURES_INTERVAL: Duration = Duration::from_millis(250);
 pub const DEPARTED_REST: Duration = Duration::from_secs(1);
 
 /// A session in transaction mode that comes to rest so often between two ticks may keep its connection while nobody waits.
-pub const BUSY_RESTS_MIN: u16 = 32;
+pub const BUSY_RESTS_MIN: u8 = 32;
 
 /// Ticks for which no session does, since a client had to wait.
 pub const CROWD_TICKS: u32 = 4;

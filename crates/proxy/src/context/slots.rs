@@ -56,7 +56,7 @@ pub(crate) struct Slots {
     /// Where the next orders to move begin: the sessions ordered last time may be unable to move.
     next_move: Cell<usize>,
     /// How often sessions that are due were woken, from zero again at the end.
-    ticks: Cell<u32>,
+    ticks: Cell<u16>,
     /// Whether a session may have kept a connection that nothing pins it to.
     has_keepers: Cell<bool>,
 }
@@ -246,7 +246,7 @@ impl Slots {
 
     /// How often sessions that are due were woken.
     #[inline]
-    pub(crate) fn ticks(&self) -> u32 {
+    pub(crate) fn ticks(&self) -> u16 {
         self.ticks.get()
     }
 

@@ -8,9 +8,9 @@ use crate::limits::{BUSY_RESTS_MIN, POOL_STAY, TICK};
 /// How busy a session is, by the ticks of its worker.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Business {
-    tick: u32,
+    tick: u16,
     /// Times that it has come to rest since.
-    rests: u16,
+    rests: u8,
     pace: Pace,
 }
 
@@ -26,7 +26,7 @@ enum Pace {
 impl Business {
     /// The session has come to rest.
     #[inline]
-    fn rests(&mut self, tick: u32) -> Pace {
+    fn rests(&mut self, tick: u16) -> Pace {
         if self.tick != tick {
             let is_busy = self.rests >= BUSY_RESTS_MIN && tick == self.tick.wrapping_add(1);
             *self = Business { tick, rests: 0, pace: if is_busy { Pace::Busy } else { Pace::Slow } };
@@ -61,7 +61,7 @@ impl Relay {
 mod tests {
     use super::*;
 
-    fn paces(business: &mut Business, tick: u32, rests: u16) -> Vec<Pace> {
+    fn paces(business: &mut Business, tick: u16, rests: u8) -> Vec<Pace> {
         (0..rests).map(|_| business.rests(tick)).collect()
     }
 
@@ -75,13 +75,13 @@ mod tests {
         assert_eq!(business.rests(3), Pace::Busy);
         assert_eq!(paces(&mut business, 5, many)[0], Pace::Slow, "it has rested for a whole tick");
         assert_eq!(business.rests(6), Pace::Busy);
-        assert_eq!(business.rests(u32::MAX), Pace::Slow);
+        assert_eq!(business.rests(u16::MAX), Pace::Slow);
     }
 
     #[test]
     fn ticks_may_begin_again_from_nothing() {
         let mut business = Business::default();
-        paces(&mut business, u32::MAX, BUSY_RESTS_MIN);
+        paces(&mut business, u16::MAX, BUSY_RESTS_MIN);
         assert_eq!(business.rests(0), Pace::Busy);
     }
 }
