@@ -288,6 +288,43 @@ fn verify_takes_users_from_a_file() {
 }
 
 #[test]
+fn a_password_on_file_answers_scram_and_md5_and_is_not_shown_to_a_server_that_is_not_verified() {
+    let users = "\"app\" \"app secret\"\n\"md5_user\" \"md5\"\n\"cleartext_user\" \"clear\"\n";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), users).unwrap();
+    let path = format!("{:?}", file.path());
+    let endpoint = Endpoint::over(shared_cluster()).auth(Auth::Verify).key("auth.users_file", &path);
+    let endpoint = endpoint.key("server_tls.sslmode", "\"prefer\"").start();
+    for (user, password) in [("app", "app secret"), ("md5_user", "md5")] {
+        assert_eq!(Login::of(user, password).connect(endpoint.reads()).value("SELECT current_user"), user);
+    }
+    let error = refusal(endpoint.reads(), &Login::of("cleartext_user", "clear"));
+    assert_eq!(error.code, "28000", "{error:?}");
+    for words in ["does not send the password", "verify-ca or verify-full", "Unix socket", "scram-sha-256"] {
+        assert!(error.text.contains(words), "{error:?}");
+    }
+}
+
+#[test]
+fn relay_holds_a_password_back_that_came_by_a_unix_socket() {
+    if tls_is_on() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().to_str().unwrap();
+    let listener = format!("[[listener]]\nname = \"local\"\naddress = \"{socket}:5432\"\n");
+    let _endpoint = Endpoint::over(shared_cluster()).toml(&listener).start();
+    let run = |user, password| {
+        let as_user = [("PGHOST", socket), ("PGUSER", user), ("PGPASSWORD", password)];
+        psql_output(5432, &as_user, "SELECT current_user")
+    };
+    let output = run("app", "app secret");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "app\n", "{output:?}");
+    let output = run("cleartext_user", "clear");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("does not send the password"), "{output:?}");
+}
+
+#[test]
 fn secrets_never_reach_the_log() {
     let cluster = shared_cluster();
     let endpoint = Endpoint::over(cluster).auth(Auth::Verify).flag("--log-level", "trace").start();

@@ -133,6 +133,27 @@ fn either_kind_is_tried_where_sslmode_allows_both() {
 }
 
 #[test]
+fn password_on_file_goes_itself_to_servers_that_are_verified_alone() {
+    cluster().primary.psql("CREATE ROLE cleartext_user LOGIN PASSWORD 'clear'").unwrap();
+    cluster().wait_caught_up().unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "\"cleartext_user\" \"clear\"\n").unwrap();
+    let as_user = [("PGUSER", "cleartext_user"), ("PGPASSWORD", "clear")];
+    for (sslmode, is_shown) in [("verify-ca", true), ("verify-full", true), ("require", false)] {
+        let endpoint = both()
+            .key("server_tls.sslmode", &format!("{sslmode:?}"))
+            .key("auth.users_file", &format!("{:?}", file.path()))
+            .start();
+        match ask(endpoint.reads(), &as_user, "SELECT current_user") {
+            Ok(user) => assert!(is_shown && user == "cleartext_user", "{sslmode}: {user}"),
+            Err(said) => {
+                assert!(!is_shown && said.contains("does not send the password"), "{sslmode}: {said}");
+            }
+        }
+    }
+}
+
+#[test]
 fn pgbench_over_tls_on_both_legs_survives_the_sigkill_of_a_replica() {
     let cluster = tls_cluster(None, 2);
     let endpoint = Endpoint::over(&cluster).auth(Auth::Verify).with_tls().start();

@@ -26,11 +26,7 @@ pub enum VouchedBy {
 }
 
 #[derive(Clone, PartialEq, Eq)]
-struct Password {
-    text: Zeroizing<Vec<u8>>,
-    /// Whether a server may have it over a connection that others may read or take over.
-    is_for_any: bool,
-}
+struct Password(Zeroizing<Vec<u8>>);
 
 impl std::fmt::Debug for Password {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -85,19 +81,17 @@ impl ServerCredentials {
         ServerCredentials { md5_stored: Some(stored), ..ServerCredentials::default() }
     }
 
-    /// The password itself, which any server may have.
+    /// The password itself, which is on file. It goes over protected connections only; the answers to SCRAM and md5 that
+    /// are made from it go over any.
     #[must_use]
     pub fn from_password(password: Zeroizing<String>) -> Self {
-        let text = Zeroizing::new(password.as_bytes().to_vec());
-        let password = Password { text, is_for_any: true };
-        ServerCredentials { password: Some(password), ..ServerCredentials::default() }
+        Self::from_client(Zeroizing::new(password.as_bytes().to_vec()))
     }
 
-    /// A password that a client has given, and that is not on file. Itself it goes over protected connections only.
+    /// The same of a password that a client has given, or a command has printed.
     #[must_use]
     pub fn from_client(password: Zeroizing<Vec<u8>>) -> Self {
-        let password = Password { text: password, is_for_any: false };
-        ServerCredentials { password: Some(password), ..ServerCredentials::default() }
+        ServerCredentials { password: Some(Password(password)), ..ServerCredentials::default() }
     }
 
     /// What is to be kept of these, once a server has let `user` in by `proof`: the password only where nothing less
@@ -107,9 +101,7 @@ impl ServerCredentials {
         match (proof, &self.password) {
             (LoginProof::None, _) => ServerCredentials::default(),
             (LoginProof::Scram(client_key, server_key), _) => Self::from_scram(client_key, server_key),
-            (LoginProof::Md5, Some(Password { text, .. })) => {
-                Self::from_md5(Zeroizing::new(md5_stored(user, text)))
-            }
+            (LoginProof::Md5, Some(Password(text))) => Self::from_md5(Zeroizing::new(md5_stored(user, text))),
             (LoginProof::Md5, None) | (LoginProof::Password, _) => self,
         }
     }
@@ -119,11 +111,8 @@ impl ServerCredentials {
     pub fn password(&self, leg: ServerLeg) -> PasswordAnswer<'_> {
         match (&self.password, leg) {
             (None, _) => PasswordAnswer::Unknown,
-            (Some(Password { text, is_for_any: true }), _)
-            | (Some(Password { text, is_for_any: false }), ServerLeg::Protected) => {
-                PasswordAnswer::Given(text)
-            }
-            (Some(Password { is_for_any: false, .. }), ServerLeg::Exposed) => PasswordAnswer::Withheld,
+            (Some(Password(text)), ServerLeg::Protected) => PasswordAnswer::Given(text),
+            (Some(_), ServerLeg::Exposed) => PasswordAnswer::Withheld,
         }
     }
 
@@ -132,7 +121,7 @@ impl ServerCredentials {
     pub fn md5_answer(&self, user: &[u8], salt: [u8; 4]) -> Option<Zeroizing<String>> {
         let from_stored = self.md5_stored.as_ref().and_then(|stored| md5_from_stored(stored, salt));
         from_stored
-            .or_else(|| self.password.as_ref().map(|password| md5_password(user, &password.text, salt)))
+            .or_else(|| self.password.as_ref().map(|password| md5_password(user, &password.0, salt)))
             .map(Zeroizing::new)
     }
 
@@ -143,7 +132,7 @@ impl ServerCredentials {
             let (client_key, server_key) = (client_key.clone(), server_key.clone());
             return Some(scram::Credentials::ClientKey { client_key, server_key });
         }
-        self.password.as_ref().map(|password| scram::Credentials::Password(password.text.clone()))
+        self.password.as_ref().map(|password| scram::Credentials::Password(password.0.clone()))
     }
 
     /// The same, of a user whom the proxy has let in itself.
@@ -180,12 +169,18 @@ mod tests {
         ServerCredentials::from_client(Zeroizing::new(b"hunter2".to_vec()))
     }
 
+    fn on_file() -> ServerCredentials {
+        ServerCredentials::from_password(Zeroizing::new("hunter2".to_owned()))
+    }
+
     #[test]
-    fn clients_password_goes_over_protected_connections_only() {
-        assert_eq!(given().password(ServerLeg::Protected), PasswordAnswer::Given(b"hunter2"));
-        assert_eq!(given().password(ServerLeg::Exposed), PasswordAnswer::Withheld);
-        let on_file = ServerCredentials::from_password(Zeroizing::new("hunter2".to_owned()));
-        assert_eq!(on_file.password(ServerLeg::Exposed), PasswordAnswer::Given(b"hunter2"));
+    fn password_itself_goes_over_protected_connections_only_and_answers_made_from_it_over_any() {
+        for credentials in [given(), on_file()] {
+            assert_eq!(credentials.password(ServerLeg::Protected), PasswordAnswer::Given(b"hunter2"));
+            assert_eq!(credentials.password(ServerLeg::Exposed), PasswordAnswer::Withheld);
+            assert!(credentials.md5_answer(b"app", [1, 2, 3, 4]).is_some());
+            assert!(matches!(credentials.scram(), Some(scram::Credentials::Password(_))));
+        }
         assert_eq!(ServerCredentials::default().password(ServerLeg::Protected), PasswordAnswer::Unknown);
     }
 

@@ -219,8 +219,8 @@ fn password_withheld() -> Parts {
                 .to_owned(),
         ),
         Some(
-            "Let the proxy reach the server by TLS with sslmode=verify-ca or verify-full, or let the server's pg_hba.conf ask \
-             the proxy's address for scram-sha-256.",
+            "Let the proxy reach the server by TLS with sslmode=verify-ca or verify-full, or over a Unix socket, or let the \
+             server's pg_hba.conf ask the proxy's address for scram-sha-256.",
         ),
     )
 }

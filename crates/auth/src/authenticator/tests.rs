@@ -115,18 +115,32 @@ fn the_right_password_is_let_in_by_every_method_and_a_wrong_one_by_none() {
 }
 
 #[test]
-fn a_password_that_is_not_on_file_goes_to_servers_over_protected_connections_only() {
+fn a_password_goes_to_servers_over_protected_connections_only_on_file_or_not() {
     let on_file = Secret::Password { password: RIGHT.to_owned().into(), verifier: verifier() };
     let md5 = Secret::Md5(md5_stored(USER, RIGHT.as_bytes()).into());
-    for (secret, exposed) in [
-        (Secret::Scram(verifier()), PasswordAnswer::Withheld),
-        (md5, PasswordAnswer::Withheld),
-        (on_file, PasswordAnswer::Given(RIGHT.as_bytes())),
-    ] {
+    for secret in [Secret::Scram(verifier()), md5, on_file] {
         let check = PasswordCheck { secret, user: USER.into(), given: RIGHT.to_owned().into() };
         let AuthStep::Proved(credentials) = check.run() else { panic!("it is right") };
         assert_eq!(credentials.password(ServerLeg::Protected), PasswordAnswer::Given(RIGHT.as_bytes()));
-        assert_eq!(credentials.password(ServerLeg::Exposed), exposed);
+        assert_eq!(credentials.password(ServerLeg::Exposed), PasswordAnswer::Withheld);
+    }
+}
+
+#[test]
+fn a_password_on_file_is_withheld_where_the_client_has_proved_nothing_or_by_scram() {
+    let on_file = || Secret::Password { password: RIGHT.to_owned().into(), verifier: verifier() };
+    let mut out = BytesMut::new();
+    let start = |method, out: &mut BytesMut| {
+        Authenticator::start(method, on_file(), USER, b"mock", None, out).expect("random bytes")
+    };
+    let trusted = start(ClientMethod::Trust, &mut out);
+    let asked = start(ClientMethod::Auto, &mut out);
+    let proved = by_scram(asked, RIGHT, First::WithTheMechanism, &mut out).expect("it keeps to the protocol");
+    for step in [trusted, proved] {
+        let AuthStep::Proved(credentials) = step else { panic!("it is let in: {step:?}") };
+        assert_eq!(credentials.password(ServerLeg::Exposed), PasswordAnswer::Withheld);
+        assert_eq!(credentials.password(ServerLeg::Protected), PasswordAnswer::Given(RIGHT.as_bytes()));
+        assert!(credentials.scram().is_some() && credentials.md5_answer(USER, [1; 4]).is_some());
     }
 }
 

@@ -269,7 +269,7 @@ async fn log_in(
     // Boxed: only one of them is taken, and each is large.
     let authenticated = match way {
         LoginWay::Relay => {
-            Box::pin(relay::log_in(worker, client, startup, read_ahead, &request, limit)).await
+            Box::pin(relay::log_in(worker, (client, peer), startup, read_ahead, &request, limit)).await
         }
         LoginWay::Verify => {
             let by = (&*live, method);

@@ -18,6 +18,7 @@ use trunkline_net::Transport;
 use super::deadline::LoginDeadline;
 use super::offer::{AnswerWatch, RelayedChallenge};
 use super::request::StartupRequest;
+use super::way::is_protected;
 use super::{Authenticated, LoginFailure, Relogin, version};
 use crate::client::messages::{MessageReader, RawMessage, ReadError};
 use crate::context::Worker;
@@ -30,6 +31,7 @@ use crate::server::login::{LoginError, LoginReply, parse_authentication, read_lo
 use crate::server::patience::answered;
 use crate::server::take::Search;
 use trunkline_auth::credentials::{ServerCredentials, ServerLeg};
+use trunkline_topology::ClientAddress;
 
 /// A server's first message, apart from notices.
 enum FirstReply {
@@ -50,7 +52,7 @@ struct Exchange {
 
 pub(super) async fn log_in(
     worker: &Rc<Worker>,
-    client: &mut Transport,
+    (client, peer): (&mut Transport, ClientAddress),
     startup: StartupMessage,
     read_ahead: BytesMut,
     request: &StartupRequest,
@@ -76,7 +78,7 @@ pub(super) async fn log_in(
         };
         let Exchange { reader, first, preface, version } = exchange;
         if let FirstReply::Challenge(challenge) = first {
-            if is_exposed(client, &server, &challenge) {
+            if is_exposed((&*client, peer), server.leg(), &challenge) {
                 return Err(Refusal::PasswordWithheld.into());
             }
             let mut out = preface;
@@ -104,14 +106,15 @@ pub(super) async fn log_in(
     }
 }
 
-/// Whether the server asks for the password itself, a client on TLS means to protect it, and the way to the server does not.
+/// Whether the server asks for the password itself, a client on TLS or a Unix socket means to protect it, and the way to the
+/// server does not. One that sends it in the clear itself may go on.
 fn is_exposed(
-    client: &Transport,
-    server: &ServerConnection,
+    (client, peer): (&Transport, ClientAddress),
+    leg: ServerLeg,
     challenge: &Result<RelayedChallenge, Refusal>,
 ) -> bool {
     let asks = challenge.as_ref().is_ok_and(|challenge| challenge.asks_for_password);
-    asks && client.is_encrypted() && server.leg() == ServerLeg::Exposed
+    asks && is_protected(client, peer) && leg == ServerLeg::Exposed
 }
 
 /// Begins the exchange; on another connection, with TLS or without, where the server refuses this kind and `sslmode` allows
@@ -274,4 +277,47 @@ fn lost(server: &ServerConnection, error: &LoginError) -> LoginFailure {
     );
     let server = server.name.to_string();
     LoginFailure::Refused(Refusal::ServerLost { server, phase: "during authentication" })
+}
+
+#[cfg(test)]
+mod tests {
+    use trunkline_net::memory;
+    use trunkline_reactor::block_on;
+    use trunkline_tls::testing;
+
+    use super::*;
+
+    /// What a server sends that asks for this.
+    fn challenge(message: &[u8]) -> Result<RelayedChallenge, Refusal> {
+        RelayedChallenge::of(RawMessage { bytes: message }).expect("it is valid")
+    }
+
+    const CLEARTEXT: &[u8] = b"R\0\0\0\x08\0\0\0\x03";
+    const MD5: &[u8] = b"R\0\0\0\x0c\0\0\0\x05salt";
+
+    #[test]
+    fn a_password_that_came_protected_is_not_passed_on_unprotected() {
+        block_on(async {
+            let tcp = ClientAddress::Tcp(([192, 0, 2, 1], 40_000).into());
+            let (plain, _far) = memory::pair(10_000);
+            let plain = Transport::Memory(plain);
+            let (server, client) = memory::pair(10_000);
+            let (mut encrypted, mut client) = (Transport::Memory(server), Transport::Memory(client));
+            let (of_server, of_client) = testing::records();
+            let ends = tokio::join!(encrypted.begin_tls(of_server, b""), client.begin_tls(of_client, b""));
+            assert!(matches!(ends, (Ok(()), Ok(()))));
+            for (client, is_held) in
+                [((&plain, ClientAddress::Local), true), ((&encrypted, tcp), true), ((&plain, tcp), false)]
+            {
+                assert_eq!(
+                    is_exposed(client, ServerLeg::Exposed, &challenge(CLEARTEXT)),
+                    is_held,
+                    "{client:?}"
+                );
+                assert!(!is_exposed(client, ServerLeg::Protected, &challenge(CLEARTEXT)), "{client:?}");
+                assert!(!is_exposed(client, ServerLeg::Exposed, &challenge(MD5)), "{client:?}");
+            }
+        })
+        .expect("a thread of its own");
+    }
 }

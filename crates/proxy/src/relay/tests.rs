@@ -9,6 +9,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use trunkline_codec::auth;
 use trunkline_codec::ids::Lsn;
 use trunkline_health::{EndedBy, Sighting};
 use trunkline_model::wire;
@@ -341,22 +342,27 @@ fn verify(password: &str, then: impl AsyncFnOnce(&TestWorker, TestPeer)) {
     });
 }
 
+/// The server asks for an md5 of the password, which any connection may carry, and gets the right one.
+async fn proves_itself(server: &mut TestPeer) {
+    server.say(&wire::message(b'R', b"\0\0\0\x05salt")).await;
+    let right = format!("{}\0", auth::md5_password(b"app", b"secret", *b"salt"));
+    assert_eq!(server.hear().await, (b'p', right.into_bytes()));
+}
+
 #[test]
 fn client_that_proves_itself_is_logged_in_with_its_password() {
     verify("secret", async |stage, mut client| {
         let (_, mut server) = TestPeer::server(stage).await;
-        server.say(&wire::message(b'R', &[0, 0, 0, 3])).await;
-        assert_eq!(server.hear().await, (b'p', b"secret\0".to_vec()));
+        proves_itself(&mut server).await;
         server.let_in().await;
         assert_eq!(tags(&client.hear_up_to(b'Z').await), "RSSKZ");
     });
 }
 
-/// The next server asks for the password, gets the right one, and refuses it with this code.
+/// The next server asks for the password, gets proof of the right one, and refuses it with this code.
 async fn refuses_the_password(stage: &TestWorker, code: &str) -> ServerId {
     let (id, mut server) = TestPeer::server(stage).await;
-    server.say(&wire::message(b'R', &[0, 0, 0, 3])).await;
-    assert_eq!(server.hear().await, (b'p', b"secret\0".to_vec()));
+    proves_itself(&mut server).await;
     server.say(&wire::report(b'E', "FATAL", code)).await;
     id
 }

@@ -49,7 +49,10 @@ pub(crate) enum LoginError {
     #[error("the server asks for {wanted}, and the proxy has no such secret of this user")]
     NoMeans { wanted: &'static str },
     /// The server asks for a password that may not be sent over this connection.
-    #[error("the server asks for the password itself, and the connection to it is not protected")]
+    #[error(
+        "the server asks for the password itself, which goes to it only by TLS with sslmode verify-ca or verify-full, or over a \
+         Unix socket; or let its pg_hba.conf ask for scram-sha-256"
+    )]
     Exposed,
     /// The server did not prove that it knows the user's secret, or violated the exchange.
     #[error("the server violated the authentication exchange: {0}")]
@@ -283,7 +286,62 @@ fn in_hot_standby(messages: &[u8]) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use trunkline_codec::startup::ProtocolVersion;
+    use trunkline_net::memory;
+    use trunkline_reactor::block_on;
+
     use super::*;
+
+    /// What a server reads that answers a login with `challenge`, and what becomes of the login of a user whose password
+    /// `secret` is on file.
+    fn challenged(challenge: &[u8], leg: ServerLeg) -> (Vec<u8>, LoginError) {
+        let credentials = ServerCredentials::from_password("secret".to_owned().into());
+        let startup = StartupMessage::new(ProtocolVersion::V3_0, [(&b"user"[..], &b"app"[..])]);
+        let startup = startup.expect("it is short");
+        let (server, client) = memory::pair(10_000);
+        let (mut server, mut client) = (Transport::Memory(server), Transport::Memory(client));
+        let mut packet = BytesMut::new();
+        startup.encode(&mut packet);
+        let serve = async {
+            server.read_exact(&mut packet).await.expect("it writes");
+            server.write_all(challenge).await.expect("it reads");
+            let mut answer = vec![0; 1000];
+            let count = server.read(&mut answer).await.expect("it writes, or ends");
+            answer.truncate(count);
+            drop(server);
+            answer
+        };
+        let login = async move {
+            let outcome = log_in(&mut client, &startup, &credentials, leg).await;
+            drop(client);
+            outcome.expect_err("nobody lets it in")
+        };
+        block_on(async { tokio::join!(serve, login) }).expect("a thread of its own")
+    }
+
+    #[test]
+    fn a_password_on_file_is_not_shown_to_whoever_asks_for_it_on_an_unprotected_connection() {
+        let cleartext = b"R\0\0\0\x08\0\0\0\x03";
+        let (answer, error) = challenged(cleartext, ServerLeg::Exposed);
+        assert!(answer.is_empty(), "{answer:?}");
+        assert!(matches!(error, LoginError::Exposed), "{error}");
+        for what_to_do in ["verify-ca or verify-full", "Unix socket", "scram-sha-256"] {
+            assert!(error.to_string().contains(what_to_do), "{error}");
+        }
+        let (answer, _lost) = challenged(cleartext, ServerLeg::Protected);
+        assert_eq!(answer, b"p\0\0\0\x0bsecret\0");
+    }
+
+    #[test]
+    fn a_password_on_file_answers_md5_and_scram_on_any_connection() {
+        let (answer, _lost) = challenged(b"R\0\0\0\x0c\0\0\0\x05salt", ServerLeg::Exposed);
+        let right = auth::md5_password(b"app", b"secret", *b"salt");
+        assert_eq!(answer, [b"p\0\0\0\x28", right.as_bytes(), b"\0"].concat());
+        let scram = b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0";
+        let (answer, _lost) = challenged(scram, ServerLeg::Exposed);
+        assert!(answer.starts_with(b"p") && answer[5..].starts_with(b"SCRAM-SHA-256\0"), "{answer:?}");
+    }
 
     fn login_reply(statuses: &[(&str, &str)]) -> LoginReply {
         let mut login_reply = LoginReply::default();

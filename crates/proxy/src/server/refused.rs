@@ -250,7 +250,7 @@ impl<'a> Search<'a> {
                 Ok(())
             }
             LoginError::Exposed => {
-                log_attempt!(self, warn, server.name = %server.name, "the server asks for the password itself, which goes to it only by TLS with sslmode verify-ca or verify-full, or over a Unix socket");
+                log_attempt!(self, warn, server.name = %server.name, "the server asks for the password itself, which goes to it only by TLS with sslmode verify-ca or verify-full, or over a Unix socket; or let its pg_hba.conf ask for scram-sha-256");
                 let refusal = TakeError::NoServer(Refusal::PasswordWithheld);
                 if !self.may_ask_another() {
                     return Err(refusal);

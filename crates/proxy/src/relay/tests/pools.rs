@@ -41,8 +41,7 @@ async fn with_password(stage: &TestWorker) -> TestPeer {
 /// The next login on a server, which is let in.
 async fn logs_in(stage: &TestWorker) -> (ServerId, TestPeer) {
     let (id, mut server) = TestPeer::server(stage).await;
-    server.say(&wire::message(b'R', &[0, 0, 0, 3])).await;
-    assert_eq!(server.hear().await, (b'p', b"secret\0".to_vec()));
+    proves_itself(&mut server).await;
     server.let_in().await;
     (id, server)
 }
