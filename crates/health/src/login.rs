@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio_postgres::config::{SslMode, SslNegotiation};
 use tokio_postgres::{Client, Config, Connection};
 use tokio_rustls::TlsConnector;
-use trunkline_tls::connect::{Encryption, Negotiation, ServerTls, no_protocol, wrong_answer};
+use trunkline_tls::connect::{Encryption, Negotiation, ServerTls, StartTlsError, no_protocol, wrong_answer};
 use trunkline_tls::fleet::FleetTls;
 use trunkline_tls::{ALPN, SSL_REQUEST, words};
 
@@ -121,11 +121,12 @@ pub(crate) async fn log_in(
         let stream = match (kind, tls) {
             (Encryption::Tls, Some(tls)) => match encrypt(stream, host, tls).await {
                 Ok(stream) => stream,
-                Err(error) if may_go_on => {
+                // As sessions do it, and libpq.
+                Err(StartTlsError::Handshake(error)) if may_go_on => {
                     last = Some(MonitorLoginError::Tls(error));
                     continue;
                 }
-                Err(error) => return Err(MonitorLoginError::Tls(error)),
+                Err(error) => return Err(MonitorLoginError::Tls(error.into())),
             },
             (Encryption::Plain | Encryption::Tls, _) => stream,
         };
@@ -155,22 +156,23 @@ fn refuses_kind(error: &tokio_postgres::Error) -> bool {
 }
 
 /// TLS on the connection; the plain one if the server has none and that is enough.
-async fn encrypt(stream: ServerStream, host: &str, tls: &ServerTls) -> io::Result<ServerStream> {
+async fn encrypt(stream: ServerStream, host: &str, tls: &ServerTls) -> Result<ServerStream, StartTlsError> {
+    use StartTlsError::{Handshake, Unanswered};
     let ServerStream::Tcp(mut stream) = stream else { return Ok(stream) };
     if tls.negotiation() == Negotiation::Postgres {
-        stream.write_all(&SSL_REQUEST).await?;
+        stream.write_all(&SSL_REQUEST).await.map_err(Unanswered)?;
         // One byte and no more: what a stranger adds to the answer is read as TLS, and fails there.
-        match stream.read_u8().await? {
+        match stream.read_u8().await.map_err(Unanswered)? {
             b'S' => {}
             b'N' if !tls.mode().must_encrypt() => return Ok(ServerStream::Tcp(stream)),
-            answer => return Err(wrong_answer(answer)),
+            answer => return Err(Unanswered(wrong_answer(answer))),
         }
     }
-    let (config, name) = tls.for_library(host).map_err(io::Error::other)?;
+    let (config, name) = tls.for_library(host).map_err(|error| Handshake(io::Error::other(error)))?;
     let stream: tokio_rustls::client::TlsStream<TcpStream> =
-        TlsConnector::from(config).connect(name, stream).await?;
+        TlsConnector::from(config).connect(name, stream).await.map_err(Handshake)?;
     if tls.negotiation() == Negotiation::Direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
-        return Err(no_protocol());
+        return Err(Handshake(no_protocol()));
     }
     Ok(ServerStream::Tls(Box::new(stream)))
 }
@@ -187,4 +189,84 @@ pub const PASSWORD_MISSING: (&str, &str) = (
 pub fn lacks_password(error: &tokio_postgres::Error) -> bool {
     // The library has no kind for it that can be asked for.
     std::error::Error::source(error).is_some_and(|cause| cause.to_string() == "password missing")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use tokio::net::TcpListener;
+    use trunkline_tls::connect::{ConnectSettings, ServerSslMode};
+
+    use super::*;
+
+    /// Connections that were made before.
+    struct Prepared(VecDeque<ServerStream>);
+
+    impl Dial for Prepared {
+        async fn dial(&mut self) -> io::Result<ServerStream> {
+            self.0.pop_front().ok_or_else(|| io::ErrorKind::ConnectionRefused.into())
+        }
+    }
+
+    /// Why a login fails at a server that answers the request for TLS so and closes, and what the next connection to it gets.
+    async fn refused(sslmode: ServerSslMode, answer: &[u8]) -> (MonitorLoginError, Vec<u8>) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        let (mut ours, mut theirs) = (VecDeque::new(), Vec::new());
+        for _ in 0..2 {
+            ours.push_back(ServerStream::Tcp(TcpStream::connect(address).await.expect("it listens")));
+            theirs.push(listener.accept().await.expect("it connects").0);
+        }
+        let (mut again, mut first) = (theirs.pop().expect("the second"), theirs.pop().expect("the first"));
+        let serve = async move {
+            let mut request = [0; 8];
+            first.read_exact(&mut request).await.expect("it asks");
+            assert_eq!(request, SSL_REQUEST);
+            first.write_all(answer).await.expect("it reads");
+            drop(first);
+            let mut packet = vec![0; 1000];
+            let count = again.read(&mut packet).await.expect("it writes, or ends");
+            packet.truncate(count);
+            packet
+        };
+        let settings = ConnectSettings { sslmode, ..ConnectSettings::default() };
+        let tls = ServerTls::load(&settings).expect("no file is read");
+        let leg = LoginLeg {
+            host: "db.example",
+            tls: tls.as_ref(),
+            trusts_any: false,
+            named_by: NamedBy::Operator,
+        };
+        let mut config = Config::new();
+        config.user("monitor");
+        let login = async {
+            let mut dialer = Prepared(ours);
+            log_in(&config, leg, &mut dialer).await.err().expect("nobody lets it in")
+        };
+        tokio::join!(login, serve)
+    }
+
+    #[tokio::test]
+    async fn prefer_goes_on_without_tls_only_where_the_server_agrees_and_the_handshake_fails() {
+        for answer in [&b"S"[..], b"SSSH-2.0-OpenSSH_9.2\r\n"] {
+            let (error, packet) = refused(ServerSslMode::Prefer, answer).await;
+            assert!(matches!(error, MonitorLoginError::Login(_)), "{error}");
+            assert!(packet.windows(7).any(|part| part == b"monitor"), "{packet:?}");
+        }
+        for answer in [&b"E\0\0\0\x25SFATAL\0C53300\0Mtoo many clients\0\0"[..], b"", b"X"] {
+            let (error, packet) = refused(ServerSslMode::Prefer, answer).await;
+            assert!(matches!(error, MonitorLoginError::Tls(_)), "{error}");
+            assert!(packet.is_empty(), "{packet:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn require_never_goes_on_without_tls() {
+        for answer in [&b"S"[..], b"N", b"E", b""] {
+            let (error, packet) = refused(ServerSslMode::Require, answer).await;
+            assert!(matches!(error, MonitorLoginError::Tls(_)), "{error}");
+            assert!(packet.is_empty(), "{packet:?}");
+        }
+    }
 }

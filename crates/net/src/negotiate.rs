@@ -1,9 +1,7 @@
 //! Asking a server for TLS.
 
-use std::io;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use trunkline_tls::connect::{Negotiation, no_protocol, wrong_answer};
+use trunkline_tls::connect::{Negotiation, StartTlsError, no_protocol, wrong_answer};
 use trunkline_tls::{ALPN, Records, SSL_REQUEST};
 
 use crate::Transport;
@@ -22,20 +20,26 @@ pub enum TlsAnswer {
 /// One byte is read and no more: what a stranger adds to the answer is read as TLS, and fails there.
 ///
 /// # Errors
-/// What the kernel says, an end, an answer that is none, or why the handshake failed (`InvalidData`).
+/// What the kernel says, an end or an answer that is none; or why the handshake failed.
 pub async fn negotiate_tls(
     stream: &mut Transport,
     records: Records,
     negotiation: Negotiation,
-) -> io::Result<TlsAnswer> {
+) -> Result<TlsAnswer, StartTlsError> {
     if negotiation == Negotiation::Direct {
-        stream.begin_tls(records, b"").await?;
-        return if stream.names_protocol(ALPN) { Ok(TlsAnswer::Tls) } else { Err(no_protocol()) };
+        stream.begin_tls(records, b"").await.map_err(StartTlsError::Handshake)?;
+        return match stream.names_protocol(ALPN) {
+            true => Ok(TlsAnswer::Tls),
+            false => Err(StartTlsError::Handshake(no_protocol())),
+        };
     }
-    stream.write_all(&SSL_REQUEST).await?;
-    match stream.read_u8().await? {
-        b'S' => stream.begin_tls(records, b"").await.map(|()| TlsAnswer::Tls),
+    stream.write_all(&SSL_REQUEST).await.map_err(StartTlsError::Unanswered)?;
+    match stream.read_u8().await.map_err(StartTlsError::Unanswered)? {
+        b'S' => {
+            stream.begin_tls(records, b"").await.map_err(StartTlsError::Handshake)?;
+            Ok(TlsAnswer::Tls)
+        }
         b'N' => Ok(TlsAnswer::Plain),
-        other => Err(wrong_answer(other)),
+        other => Err(StartTlsError::Unanswered(wrong_answer(other))),
     }
 }

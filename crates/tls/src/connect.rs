@@ -40,6 +40,27 @@ pub fn wrong_answer(answer: u8) -> io::Error {
     })
 }
 
+/// Why TLS with a server did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartTlsError {
+    /// The server cannot be asked, or gives no answer in time, or not the one that is needed.
+    #[error(transparent)]
+    Unanswered(io::Error),
+    /// The server has agreed, and the handshake fails, or cannot be made. Here alone libpq tries again without TLS, where
+    /// `sslmode` allows that.
+    /// Source: PostgreSQL 17, src/interfaces/libpq/fe-connect.c, `PQconnectPoll`, CONNECTION_SSL_STARTUP.
+    #[error(transparent)]
+    Handshake(io::Error),
+}
+
+impl From<StartTlsError> for io::Error {
+    fn from(error: StartTlsError) -> Self {
+        match error {
+            StartTlsError::Unanswered(error) | StartTlsError::Handshake(error) => error,
+        }
+    }
+}
+
 /// For a server that did not say that it speaks PostgreSQL, when TLS was begun unasked.
 #[must_use]
 pub fn no_protocol() -> io::Error {

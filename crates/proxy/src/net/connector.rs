@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use trunkline_net::{Remote, TlsAnswer, Transport, negotiate_tls};
 use trunkline_reactor::timer;
 use trunkline_tls::Records;
-use trunkline_tls::connect::{Encryption, ServerTls, wrong_answer};
+use trunkline_tls::connect::{Encryption, ServerTls, StartTlsError, wrong_answer};
 use trunkline_topology::Address;
 
 /// Where a server is, and how it is spoken to there.
@@ -27,11 +27,20 @@ pub(crate) struct TlsPlace {
 
 impl TlsPlace {
     /// Begins TLS; goes on without where the server has none and the mode allows that.
-    async fn begin(&self, stream: &mut Transport) -> io::Result<()> {
-        match negotiate_tls(stream, self.records()?, self.tls.negotiation()).await? {
-            TlsAnswer::Plain if self.tls.mode().must_encrypt() => Err(wrong_answer(b'N')),
+    async fn begin(&self, stream: &mut Transport) -> Result<(), StartTlsError> {
+        let records = self.records().map_err(StartTlsError::Handshake)?;
+        match negotiate_tls(stream, records, self.tls.negotiation()).await? {
+            TlsAnswer::Plain if self.tls.mode().must_encrypt() => {
+                Err(StartTlsError::Unanswered(wrong_answer(b'N')))
+            }
             TlsAnswer::Plain | TlsAnswer::Tls => Ok(()),
         }
+    }
+
+    /// The same within `limit`.
+    async fn begin_within(&self, limit: Duration, stream: &mut Transport) -> Result<(), StartTlsError> {
+        let late = |_elapsed| StartTlsError::Unanswered(io::ErrorKind::TimedOut.into());
+        timer::timeout(limit, self.begin(stream)).await.map_err(late)?
     }
 
     fn records(&self) -> io::Result<Records> {
@@ -73,22 +82,27 @@ impl Connector {
     pub(crate) async fn connect(&self, to: ServerPlace<'_>, timeout: Duration) -> io::Result<Transport> {
         let Some(tls) = to.tls else { return self.connect_plain(to.address, timeout).await };
         let began = Instant::now();
-        match self.connect_as(tls.first(), to, timeout).await {
-            // As libpq: sslmode=prefer prefers any connection to none.
-            Err(error)
-                if tls.after(true) == Some(Encryption::Plain)
-                    && error.kind() == io::ErrorKind::InvalidData =>
-            {
-                self.connect_plain(to.address, timeout.saturating_sub(began.elapsed())).await
+        let left = || timeout.saturating_sub(began.elapsed());
+        let mut stream = self.connect_plain(to.address, timeout).await?;
+        if tls.first() == Encryption::Plain {
+            return Ok(stream);
+        }
+        match tls.begin_within(left(), &mut stream).await {
+            Ok(()) => Ok(stream),
+            // As libpq: a server that agrees to TLS and fails is asked again without, where `sslmode` is `prefer`.
+            Err(StartTlsError::Handshake(error)) if tls.after(true) == Some(Encryption::Plain) => {
+                tracing::debug!(server.addr = %to.address, %error, "TLS failed, connecting without");
+                drop(stream);
+                self.connect_plain(to.address, left()).await
             }
-            connected => connected,
+            Err(error) => Err(error.into()),
         }
     }
 
     /// The same, by TLS or without: by TLS a server that has none is refused if the mode demands it.
     ///
     /// # Errors
-    /// The error of the kernel, `TimedOut`, or `InvalidData` if the handshake failed.
+    /// The error of the kernel, `TimedOut`, an answer that is none, or why the handshake failed.
     pub(crate) async fn connect_as(
         &self,
         kind: Encryption,
@@ -98,9 +112,7 @@ impl Connector {
         let began = Instant::now();
         let mut stream = self.connect_plain(to.address, timeout).await?;
         if let (Encryption::Tls, Some(tls)) = (kind, to.tls) {
-            let left = timeout.saturating_sub(began.elapsed());
-            let asked = timer::timeout(left, tls.begin(&mut stream)).await;
-            asked.map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
+            tls.begin_within(timeout.saturating_sub(began.elapsed()), &mut stream).await?;
         }
         Ok(stream)
     }
@@ -134,5 +146,119 @@ fn remote(address: &Address) -> Remote<'_> {
     match address {
         Address::Tcp(address) => Remote::Tcp(*address),
         Address::Unix(path) => Remote::Unix(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use trunkline_reactor::block_on;
+    use trunkline_tls::SSL_REQUEST;
+    use trunkline_tls::connect::{ConnectSettings, ServerSslMode};
+
+    use super::*;
+
+    /// Far beyond what a healthy machine needs.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// How a server is connected to within `limit` that answers the request for TLS so and ends it, and whether it is
+    /// connected to again.
+    fn connected(
+        sslmode: ServerSslMode,
+        (answer, end): (&'static [u8], End),
+        limit: Duration,
+    ) -> (io::Result<Encryption>, bool) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let address = Address::Tcp(listener.local_addr().expect("it is bound"));
+        let server = std::thread::spawn(move || {
+            let (mut stream, _peer) = listener.accept().expect("it connects");
+            let mut request = [0; 8];
+            stream.read_exact(&mut request).expect("it asks");
+            assert_eq!(request, SSL_REQUEST);
+            // One that has given up hears nothing.
+            let _heard = stream.write_all(answer);
+            let mut hello = [0; 4096];
+            let came = match end {
+                End::AtOnce => None,
+                End::AfterHello => Some(stream.read(&mut hello).expect("it goes on")),
+                // What is not read makes the kernel reset the connection.
+                End::ByReset => Some(stream.peek(&mut hello).expect("it goes on")),
+                End::ByTheOther => {
+                    let _ended = stream.read_to_end(&mut Vec::new());
+                    None
+                }
+            };
+            assert_ne!(came, Some(0));
+            drop(stream);
+            listener
+        });
+        let settings = ConnectSettings { sslmode, ..ConnectSettings::default() };
+        let tls = ServerTls::load(&settings).expect("no file is read").expect("TLS is used");
+        let tls = TlsPlace { host: "db.example".into(), tls };
+        let place = ServerPlace { address: &address, tls: Some(&tls) };
+        let connected: io::Result<Encryption> = block_on(async {
+            let stream = Connector::Network.connect(place, limit).await?;
+            Ok(if stream.is_encrypted() { Encryption::Tls } else { Encryption::Plain })
+        })
+        .expect("a thread of its own");
+        let listener = server.join().expect("it does not panic");
+        listener.set_nonblocking(true).expect("it is a socket");
+        let comes_again = listener.accept().is_ok();
+        (connected, comes_again)
+    }
+
+    /// When a server closes.
+    #[derive(Clone, Copy, Debug)]
+    enum End {
+        AtOnce,
+        AfterHello,
+        ByReset,
+        /// Once the proxy has closed.
+        ByTheOther,
+    }
+
+    /// A server that agrees to TLS and fails, in every way.
+    const FAILING: [(&[u8], End); 4] = [
+        (b"S", End::AtOnce),
+        (b"S", End::AfterHello),
+        (b"S", End::ByReset),
+        (b"SSSH-2.0-OpenSSH_9.2\r\n", End::AfterHello),
+    ];
+
+    #[test]
+    fn prefer_goes_on_without_tls_where_the_server_agrees_and_the_handshake_fails() {
+        for server in FAILING {
+            let (connected, comes_again) = connected(ServerSslMode::Prefer, server, PATIENCE);
+            let kind = connected.unwrap_or_else(|error| panic!("{server:?}: {error}"));
+            assert_eq!((kind, comes_again), (Encryption::Plain, true), "{server:?}");
+        }
+    }
+
+    #[test]
+    fn require_never_goes_on_without_tls() {
+        for server in FAILING.into_iter().chain([(&b"N"[..], End::AtOnce)]) {
+            let (connected, comes_again) = connected(ServerSslMode::Require, server, PATIENCE);
+            assert!(connected.is_err() && !comes_again, "{server:?}: {connected:?}");
+        }
+    }
+
+    #[test]
+    fn prefer_does_not_go_on_where_the_handshake_takes_too_long() {
+        let silent = (&b"S"[..], End::ByTheOther);
+        let (connected, comes_again) = connected(ServerSslMode::Prefer, silent, Duration::from_secs(1));
+        assert_eq!(connected.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
+        assert!(!comes_again);
+    }
+
+    /// As psql of 15, 17 and 18.
+    #[test]
+    fn prefer_does_not_go_on_where_the_server_does_not_agree() {
+        let error = b"E\0\0\0\x25SFATAL\0C53300\0Mtoo many clients\0\0";
+        for answer in [&error[..], b"", b"X"] {
+            let (connected, comes_again) = connected(ServerSslMode::Prefer, (answer, End::AtOnce), PATIENCE);
+            assert!(connected.is_err() && !comes_again, "{answer:?}");
+        }
     }
 }
