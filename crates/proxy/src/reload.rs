@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::{SecretSettings, SecretSource, SecretStore, UsersFileError};
 use trunkline_discovery::merge::place;
-use trunkline_health::{MonitorSettings, try_login};
+use trunkline_health::{MonitorLogin, MonitorSettings, try_login};
 use trunkline_topology::{Origin, ServerSpec, Snapshot};
 
 use crate::access::Access;
@@ -24,14 +24,30 @@ use crate::functions::FunctionStore;
 use crate::limits::LISTENERS_CHANGE_TIMEOUT;
 use crate::listening::PreparedListeners;
 use crate::serve::{Bound, Running, reads_secrets, session_passwords_of};
-use crate::settings::{AuthMode, Settings};
+use crate::settings::{AuthMode, AuthSettings, Settings};
+
+/// What is configured of how clients are authenticated, and who reads stored secrets.
+#[derive(Clone, Copy, Debug)]
+struct AutoBasis<'a> {
+    auth: &'a AuthSettings,
+    login: &'a MonitorLogin,
+}
+
+impl AutoBasis<'_> {
+    /// Whether `auto` decides.
+    fn is_auto(self) -> bool {
+        self.auth.mode == AuthMode::Auto && self.auth.hba_file.is_none()
+    }
+}
 
 /// Whether `auto` has found that stored secrets can be read, and is told nothing new: then a reload is no occasion to
-/// fall back to passwords.
-fn is_verified_still(before: &Live, settings: &Settings) -> bool {
-    let (old, new) = (&before.auth, &settings.auth);
-    let is_verified = before.auth_choice.now().is_some_and(|settled| settled.mode == ChosenMode::Verify);
-    is_verified && old.mode == AuthMode::Auto && new.mode == AuthMode::Auto && old.source == new.source
+/// fall back to passwords. The servers' TLS says nothing of that, and changes with each certificate that is renewed.
+fn is_verified_still(chosen: Option<ChosenMode>, old: AutoBasis<'_>, new: AutoBasis<'_>) -> bool {
+    chosen == Some(ChosenMode::Verify)
+        && old.is_auto()
+        && new.is_auto()
+        && old.auth.source == new.auth.source
+        && old.login.config == new.login.config
 }
 
 /// Who must let a new login in: the servers of the new configuration, and those that are found or were added. One that
@@ -67,8 +83,8 @@ impl Running {
         }
         let stores = self.stores(&before, &settings).await?;
         let MonitorSettings { servers, login, judge } = &settings.health;
-        let has_new_login = *login != *self.shared.health.login();
-        if has_new_login {
+        let old_login = self.shared.health.login();
+        if *login != *old_login {
             let servers = asked_for_login(servers, &self.shared.health.load());
             try_login(&servers, login, judge).await?;
         }
@@ -79,9 +95,12 @@ impl Running {
         if let Some(secrets) = &stores.secrets {
             secrets.reload(settings.auth.cache_ttl).await;
         }
-        let auth_choice = match &before.auth_choice {
-            choice if !has_new_login && is_verified_still(&before, &settings) => choice.clone(),
-            _ => AuthChoice::start(&settings, stores.secrets.as_ref(), &Handle::current()),
+        let old = AutoBasis { auth: &before.auth, login: &old_login };
+        let new = AutoBasis { auth: &settings.auth, login: &settings.health.login };
+        let chosen = before.auth_choice.now().map(|settled| settled.mode);
+        let auth_choice = match is_verified_still(chosen, old, new) {
+            true => before.auth_choice.clone(),
+            false => AuthChoice::start(&settings, stores.secrets.as_ref(), &Handle::current()),
         };
         self.shared.live.store(Arc::new(Live::of(&settings, stores, auth_choice)));
         self.shared.attached.prefer(settings.spread.zones());
@@ -178,8 +197,40 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use trunkline_telemetry::exposition::testing::snapshot;
+    use trunkline_tls::connect::{ConnectSettings, ServerSslMode};
+    use trunkline_tls::fleet::{FleetSettings, FleetTls};
 
     use super::*;
+
+    #[test]
+    fn auto_that_verifies_asks_again_only_where_auth_or_the_monitoring_role_is_another() {
+        let auth = AuthSettings { mode: AuthMode::Auto, ..AuthSettings::default() };
+        let login = MonitorLogin::default();
+        let keeps = |chosen, auth_now: &AuthSettings, login_now: &MonitorLogin| {
+            let old = AutoBasis { auth: &auth, login: &login };
+            is_verified_still(Some(chosen), old, AutoBasis { auth: auth_now, login: login_now })
+        };
+        assert!(keeps(ChosenMode::Verify, &auth, &login));
+        assert!(!keeps(ChosenMode::Login, &auth, &login) && !keeps(ChosenMode::Relay, &auth, &login));
+
+        let all = ConnectSettings { sslmode: ServerSslMode::Require, ..ConnectSettings::default() };
+        let tls =
+            FleetTls::load(&FleetSettings { all, ..FleetSettings::default() }).expect("no file is read");
+        let by_other_tls = MonitorLogin { tls, ..login.clone() };
+        assert_ne!(by_other_tls, login);
+        assert!(keeps(ChosenMode::Verify, &auth, &by_other_tls));
+
+        let mut other_role = login.clone();
+        other_role.config.user("another");
+        assert!(!keeps(ChosenMode::Verify, &auth, &other_role));
+        for other in [
+            AuthSettings { mode: AuthMode::Relay, ..auth.clone() },
+            AuthSettings { source: SecretSource::File("/users".into()), ..auth.clone() },
+            AuthSettings { hba_file: Some("/hba".to_owned()), ..auth.clone() },
+        ] {
+            assert!(!keeps(ChosenMode::Verify, &other, &login), "{other:?}");
+        }
+    }
 
     #[test]
     fn servers_that_were_found_are_asked_for_a_new_login() {
