@@ -208,10 +208,15 @@ pub(crate) struct TestPeer {
 impl TestPeer {
     /// A client that has connected; the proxy serves it in a task of its own.
     pub(crate) fn connect(stage: &TestWorker) -> Self {
+        Self::connect_from(CLIENT, stage)
+    }
+
+    /// The same, of a client that comes from elsewhere.
+    pub(crate) fn connect_from(peer: ClientAddress, stage: &TestWorker) -> Self {
         let (end, own) = memory::pair(64 * 1024);
         let worker = Rc::clone(&stage.worker);
         let listener = Arc::clone(&worker.shared.listeners.load()[0]);
-        spawn(worker::serve(worker, Transport::Memory(own), CLIENT, listener, ()));
+        spawn(worker::serve(worker, Transport::Memory(own), peer, listener, ()));
         TestPeer { end, buffer: Vec::new() }
     }
 

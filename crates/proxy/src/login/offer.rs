@@ -17,8 +17,6 @@ use crate::server::login::{LoginError, parse_authentication};
 pub(super) struct RelayedChallenge {
     pub(super) message: Bytes,
     pub(super) answer: AnswerWatch,
-    /// The server asks for the password itself.
-    pub(super) asks_for_password: bool,
 }
 
 /// Which of the client's messages has to be looked at before the server gets it.
@@ -37,10 +35,9 @@ impl RelayedChallenge {
     pub(super) fn of(message: RawMessage<'_>) -> Result<Result<Self, Refusal>, LoginError> {
         let offered = match parse_authentication(message)? {
             Authentication::Sasl(offered) if offered.contains(SCRAM_SHA_256_PLUS) => offered,
-            other => {
-                let asks_for_password = matches!(other, Authentication::CleartextPassword);
+            _ => {
                 let message = Bytes::copy_from_slice(message.bytes);
-                return Ok(Ok(RelayedChallenge { message, answer: AnswerWatch::Off, asks_for_password }));
+                return Ok(Ok(RelayedChallenge { message, answer: AnswerWatch::Off }));
             }
         };
         let wrong = |_| LoginError::Exchange("mechanisms whose names are not text".to_owned());
@@ -55,7 +52,7 @@ impl RelayedChallenge {
         write::authentication_sasl(&mut out, &names)
             .map_err(|error| LoginError::Exchange(error.to_string()))?;
         let (message, answer) = (out.freeze(), AnswerWatch::Mechanism);
-        Ok(Ok(RelayedChallenge { message, answer, asks_for_password: false }))
+        Ok(Ok(RelayedChallenge { message, answer }))
     }
 }
 

@@ -78,14 +78,14 @@ pub(super) async fn log_in(
         };
         let Exchange { reader, first, preface, version } = exchange;
         if let FirstReply::Challenge(challenge) = first {
-            if is_exposed((&*client, peer), server.leg(), &challenge) {
-                return Err(Refusal::PasswordWithheld.into());
-            }
+            let password = RelayedPassword::of((&*client, peer), server.leg());
             let mut out = preface;
-            let RelayedChallenge { message, answer, .. } = challenge?;
+            let RelayedChallenge { message, answer } = challenge?;
+            password.look_at(RawMessage { bytes: &message })?;
             out.extend_from_slice(&message);
             client.write_all(&out).await.map_err(|_| LoginFailure::ClientGone)?;
-            return pass_through(client, (server, reader), read_ahead, answer, version).await;
+            let watch = (answer, password);
+            return pass_through(client, (server, reader), read_ahead, watch, version).await;
         }
         let reply = read_login_reply(&mut server.stream, reader);
         match answered(health, id, timeout, reply).await.unwrap_or_else(|error| Err(error.into())) {
@@ -106,16 +106,37 @@ pub(super) async fn log_in(
     }
 }
 
-/// Whether the server asks for the password itself, a client on TLS or a Unix socket means to protect it, and the way to the
-/// server does not. One that sends it in the clear itself may go on.
-fn is_exposed(
-    (client, peer): (&Transport, ClientAddress),
-    leg: ServerLeg,
-    challenge: &Result<RelayedChallenge, Refusal>,
-) -> bool {
-    let asks = challenge.as_ref().is_ok_and(|challenge| challenge.asks_for_password);
-    asks && is_protected(client, peer) && leg == ServerLeg::Exposed
+/// Whether a server may have the password itself of a client whose login is relayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RelayedPassword {
+    /// The way to the server protects it, or the client sends it in the clear itself.
+    PassedOn,
+    /// A client on TLS or a Unix socket means to protect it, and the way to the server does not.
+    Withheld,
 }
+
+impl RelayedPassword {
+    fn of((client, peer): (&Transport, ClientAddress), leg: ServerLeg) -> Self {
+        match leg {
+            ServerLeg::Exposed if is_protected(client, peer) => RelayedPassword::Withheld,
+            ServerLeg::Exposed | ServerLeg::Protected => RelayedPassword::PassedOn,
+        }
+    }
+
+    /// Looks at a message of the server, of which each may ask for the password, also after another method has begun.
+    fn look_at(self, message: RawMessage<'_>) -> Result<(), Refusal> {
+        // What follows the code does not matter: a client may look no further.
+        let asks = BackendTag::from_byte(message.tag()) == BackendTag::Authentication
+            && message.body().starts_with(&CLEARTEXT_PASSWORD);
+        match self {
+            RelayedPassword::Withheld if asks => Err(Refusal::PasswordWithheld),
+            RelayedPassword::Withheld | RelayedPassword::PassedOn => Ok(()),
+        }
+    }
+}
+
+/// What asks for the password itself. Source: PostgreSQL, protocol-message-formats, AuthenticationCleartextPassword.
+const CLEARTEXT_PASSWORD: [u8; 4] = [0, 0, 0, 3];
 
 /// Begins the exchange; on another connection, with TLS or without, where the server refuses this kind and `sslmode` allows
 /// both.
@@ -199,7 +220,7 @@ async fn pass_through(
     client: &mut Transport,
     (mut server, mut server_reader): (Box<ServerConnection>, MessageReader),
     read_ahead: BytesMut,
-    mut answer: AnswerWatch,
+    (mut answer, password): (AnswerWatch, RelayedPassword),
     version: ProtocolVersion,
 ) -> Result<Authenticated, LoginFailure> {
     let mut client_reader = MessageReader::frontend(read_ahead);
@@ -232,6 +253,7 @@ async fn pass_through(
                 if is_ok(message) {
                     break;
                 }
+                password.look_at(message)?;
                 if asks_for_an_answer(message) {
                     turn = Turn::Client;
                 }
@@ -287,16 +309,9 @@ mod tests {
 
     use super::*;
 
-    /// What a server sends that asks for this.
-    fn challenge(message: &[u8]) -> Result<RelayedChallenge, Refusal> {
-        RelayedChallenge::of(RawMessage { bytes: message }).expect("it is valid")
-    }
-
-    const CLEARTEXT: &[u8] = b"R\0\0\0\x08\0\0\0\x03";
-    const MD5: &[u8] = b"R\0\0\0\x0c\0\0\0\x05salt";
-
     #[test]
     fn a_password_that_came_protected_is_not_passed_on_unprotected() {
+        use RelayedPassword::{PassedOn, Withheld};
         block_on(async {
             let tcp = ClientAddress::Tcp(([192, 0, 2, 1], 40_000).into());
             let (plain, _far) = memory::pair(10_000);
@@ -306,18 +321,31 @@ mod tests {
             let (of_server, of_client) = testing::records();
             let ends = tokio::join!(encrypted.begin_tls(of_server, b""), client.begin_tls(of_client, b""));
             assert!(matches!(ends, (Ok(()), Ok(()))));
-            for (client, is_held) in
-                [((&plain, ClientAddress::Local), true), ((&encrypted, tcp), true), ((&plain, tcp), false)]
-            {
-                assert_eq!(
-                    is_exposed(client, ServerLeg::Exposed, &challenge(CLEARTEXT)),
-                    is_held,
-                    "{client:?}"
-                );
-                assert!(!is_exposed(client, ServerLeg::Protected, &challenge(CLEARTEXT)), "{client:?}");
-                assert!(!is_exposed(client, ServerLeg::Exposed, &challenge(MD5)), "{client:?}");
+            for (client, exposed) in [
+                ((&plain, ClientAddress::Local), Withheld),
+                ((&encrypted, tcp), Withheld),
+                ((&plain, tcp), PassedOn),
+            ] {
+                assert_eq!(RelayedPassword::of(client, ServerLeg::Exposed), exposed, "{client:?}");
+                assert_eq!(RelayedPassword::of(client, ServerLeg::Protected), PassedOn, "{client:?}");
             }
         })
         .expect("a thread of its own");
+    }
+
+    #[test]
+    fn only_the_password_itself_is_withheld_and_by_every_request_for_it() {
+        let look_at = |password: RelayedPassword, bytes| password.look_at(RawMessage { bytes });
+        for asks in [&b"R\0\0\0\x08\0\0\0\x03"[..], b"R\0\0\0\x09\0\0\0\x03\0"] {
+            assert_eq!(look_at(RelayedPassword::Withheld, asks), Err(Refusal::PasswordWithheld), "{asks:?}");
+            assert_eq!(look_at(RelayedPassword::PassedOn, asks), Ok(()), "{asks:?}");
+        }
+        for other in [
+            &b"R\0\0\0\x0c\0\0\0\x05salt"[..],
+            b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0",
+            b"N\0\0\0\x08\0\0\0\x03",
+        ] {
+            assert_eq!(look_at(RelayedPassword::Withheld, other), Ok(()), "{other:?}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Sessions whose servers a test plays: what a client sees when one is lost, refuses, or is behind.
 
+mod logins;
 mod planned;
 mod pools;
 mod repeats;
@@ -9,7 +10,6 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use trunkline_codec::auth;
 use trunkline_codec::ids::Lsn;
 use trunkline_health::{EndedBy, Sighting};
 use trunkline_model::wire;
@@ -323,127 +323,5 @@ fn request_that_waits_for_an_inquiry_is_not_idleness() {
         // Nobody has answered the inquiry: the server is taken to be gone.
         next_answers(&stage).await;
         assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
-    });
-}
-
-/// Has a client prove itself with `password`, where `secret` is right.
-fn verify(password: &str, then: impl AsyncFnOnce(&TestWorker, TestPeer)) {
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), "\"app\" \"secret\"\n").expect("it can be written");
-    let mut settings = settings();
-    settings.auth.mode = AuthMode::Verify;
-    settings.auth.client_method = ClientMethod::Password;
-    settings.auth.source = SecretSource::File(file.path().to_owned());
-    play(settings, async |stage| {
-        let mut client = TestPeer::client(&stage).await;
-        assert_eq!(client.hear().await, (b'R', vec![0, 0, 0, 3]), "it is asked for the password");
-        client.say(&wire::message(b'p', format!("{password}\0").as_bytes())).await;
-        then(&stage, client).await;
-    });
-}
-
-/// The server asks for an md5 of the password, which any connection may carry, and gets the right one.
-async fn proves_itself(server: &mut TestPeer) {
-    server.say(&wire::message(b'R', b"\0\0\0\x05salt")).await;
-    let right = format!("{}\0", auth::md5_password(b"app", b"secret", *b"salt"));
-    assert_eq!(server.hear().await, (b'p', right.into_bytes()));
-}
-
-#[test]
-fn client_that_proves_itself_is_logged_in_with_its_password() {
-    verify("secret", async |stage, mut client| {
-        let (_, mut server) = TestPeer::server(stage).await;
-        proves_itself(&mut server).await;
-        server.let_in().await;
-        assert_eq!(tags(&client.hear_up_to(b'Z').await), "RSSKZ");
-    });
-}
-
-/// The next server asks for the password, gets proof of the right one, and refuses it with this code.
-async fn refuses_the_password(stage: &TestWorker, code: &str) -> ServerId {
-    let (id, mut server) = TestPeer::server(stage).await;
-    proves_itself(&mut server).await;
-    server.say(&wire::report(b'E', "FATAL", code)).await;
-    id
-}
-
-#[test]
-fn client_that_has_proved_itself_asks_every_server_and_the_primary_last() {
-    for code in ["28P01", "28000", "42501", "3D000", "22023", "55000", "58P01", "0A000"] {
-        verify("secret", async |stage, mut client| {
-            stage.publish(|snapshot| {
-                snapshot.servers[0].role = Role::Primary;
-                snapshot.primary = Some(ServerId(0));
-            });
-            let first = refuses_the_password(stage, code).await;
-            let second = refuses_the_password(stage, code).await;
-            assert_eq!([first, second].map(|id| id.0).iter().sum::<u32>(), 3, "both standbys");
-            let (third, _server) = TestPeer::server_in(stage).await;
-            assert_eq!(third, ServerId(0));
-            assert_eq!(tags(&client.hear_up_to(b'Z').await), "RSSKZ");
-        });
-    }
-}
-
-#[test]
-fn client_that_every_server_refuses_has_the_words_of_the_last() {
-    verify("secret", async |stage, mut client| {
-        for code in ["28000", "42501", "3D000"] {
-            refuses_the_password(stage, code).await;
-        }
-        assert!(has_code(&client.hear().await, "FATAL", "3D000"));
-        client.closes().await;
-    });
-}
-
-#[test]
-fn client_that_a_server_wants_another_proof_of_is_let_in_by_the_next() {
-    verify("secret", async |stage, mut client| {
-        let (first, mut server) = TestPeer::server(stage).await;
-        // GSSAPI, and the end of an exchange that has not begun.
-        for asks in [7, 12] {
-            server.say(&wire::message(b'R', &[0, 0, 0, asks])).await;
-            server.closes().await;
-            (_, server) = TestPeer::server(stage).await;
-        }
-        server.let_in().await;
-        assert_eq!(tags(&client.hear_up_to(b'Z').await), "RSSKZ");
-        let refused = &stage.worker.metrics.server(first).failovers;
-        assert_eq!(refused.of(FailoverCause::Refused).value(), 1);
-        assert_eq!(refused.of(FailoverCause::LostInLogin).value(), 0);
-    });
-}
-
-#[test]
-fn client_that_every_server_wants_another_proof_of_is_told_so() {
-    verify("secret", async |stage, mut client| {
-        for _ in 0..3 {
-            let (_, mut server) = TestPeer::server(stage).await;
-            server.say(&wire::message(b'R', &[0, 0, 0, 7])).await;
-            server.closes().await;
-        }
-        assert!(has_code(&client.hear().await, "FATAL", "28000"));
-        client.closes().await;
-    });
-}
-
-#[test]
-fn single_server_that_refuses_a_password_is_asked_again_for_a_moment() {
-    verify("secret", async |stage, mut client| {
-        for down in [1, 2].map(ServerId) {
-            stage.set_state(down, State::Down);
-        }
-        refuses_the_password(stage, "28P01").await;
-        let (_, _server) = TestPeer::server_in(stage).await;
-        assert_eq!(tags(&client.hear_up_to(b'Z').await), "RSSKZ");
-    });
-}
-
-#[test]
-fn client_with_a_wrong_password_reaches_no_server() {
-    verify("guess", async |stage, mut client| {
-        assert!(has_code(&client.hear().await, "FATAL", "28P01"));
-        client.closes().await;
-        assert!(stage.network.try_accept().is_none());
     });
 }

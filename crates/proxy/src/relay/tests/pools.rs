@@ -2,6 +2,7 @@
 
 use trunkline_pool::{PoolMode, PoolSettings};
 
+use super::logins::proves_itself;
 use super::*;
 use crate::worker::read_mail;
 
