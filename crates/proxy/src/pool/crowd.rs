@@ -28,10 +28,8 @@ impl Crowd {
 
     /// One tick has passed.
     pub(super) fn tick(&self) {
-        // Nobody else counts down.
-        if let Some(left) = self.0.load(Relaxed).checked_sub(1) {
-            self.0.store(left, Relaxed);
-        }
+        // A client may begin to wait meanwhile.
+        let _none_left = self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
     }
 }
 
