@@ -26,6 +26,7 @@ mod stream;
 mod tokens;
 mod watch;
 mod wire;
+mod wiretap;
 
 pub use binary::binary;
 pub use built_in::{functions_not_judged, reached_without_a_name};
@@ -48,3 +49,4 @@ pub use stream::ClientStream;
 pub use tokens::{TokenLoad, TokenOutcome};
 pub use watch::{Verdict, Watch, spec, test_judge};
 pub use wire::{Answer, Message, ServerError, Wire};
+pub use wiretap::{Overheard, TlsBeginning, Wiretap};

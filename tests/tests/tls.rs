@@ -11,6 +11,11 @@ use trunkline_tests::{
     pg18, pgbench, psql_output, tls_cluster,
 };
 
+#[path = "tls/cancels.rs"]
+mod cancels;
+#[path = "tls/server_leg.rs"]
+mod server_leg;
+
 /// How long a change of state may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -69,17 +74,20 @@ fn a_server_that_is_not_whom_it_should_be_serves_nobody_and_the_reason_is_said()
         ))
         .without("replica1")
         .start();
-    let reason = || {
-        let body = http_get(endpoint.http(), "/cluster").unwrap().body;
-        let members: serde_json::Value = serde_json::from_str(&body).unwrap();
-        let members = members["members"].as_array().unwrap().clone();
-        let member = members.into_iter().find(|member| member["name"] == "replica1").unwrap();
-        member.to_string()
-    };
-    eventually(PATIENCE, "the reason is TLS", || reason().contains("TLS failed: certificate verify failed"));
+    eventually(PATIENCE, "the reason is TLS", || {
+        member(&endpoint, "replica1").contains("TLS failed: certificate verify failed")
+    });
     for _ in 0..5 {
         assert_eq!(ask(endpoint.reads(), &[], "SHOW cluster_name").as_deref(), Ok("replica2"));
     }
+}
+
+/// What is said of a server, as JSON.
+fn member(endpoint: &Endpoint, name: &str) -> String {
+    let body = http_get(endpoint.http(), "/cluster").unwrap().body;
+    let members: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let members = members["members"].as_array().unwrap().clone();
+    members.into_iter().find(|member| member["name"] == name).unwrap().to_string()
 }
 
 /// A root that has signed nothing.

@@ -3,19 +3,24 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use tokio_postgres::config::{ChannelBinding, SslMode};
 use trunkline_cluster::Cluster;
 use trunkline_tests::{
-    Auth, Certificates, Endpoint, EndpointBuilder, driver_skipped, has_program, python, root, tls_cluster,
+    Auth, Certificates, Endpoint, EndpointBuilder, Overheard, Wiretap, driver_skipped, has_program, python,
+    root, tls_cluster,
 };
 
 #[path = "tls_drivers/go.rs"]
 mod go;
 #[path = "tls_drivers/libpq.rs"]
 mod libpq;
+#[path = "tls_drivers/openssl.rs"]
+mod openssl;
+#[path = "tls_drivers/outliving.rs"]
+mod outliving;
 #[path = "tls_drivers/over_rustls.rs"]
 mod over_rustls;
 
@@ -55,6 +60,7 @@ fn printed(output: &Output) -> String {
 #[test]
 fn psycopg_binds_its_login_streams_and_cancels() {
     let endpoint = endpoint().start();
+    let wiretap = Wiretap::before(endpoint.reads());
     let program = r#"
 import psycopg, threading
 verified = "sslmode=verify-full sslrootcert=ROOT channel_binding=require"
@@ -68,20 +74,32 @@ with psycopg.connect(verified, autocommit=True) as conn:
     with conn.pipeline():
         cursors = [conn.execute("SELECT %s::int", (i,)) for i in range(200)]
     assert [cur.fetchone()[0] for cur in cursors] == list(range(200))
-    for cancel in conn.cancel, conn.cancel_safe:  # Without TLS, and with it.
-        threading.Timer(0.3, cancel).start()
-        try:
-            conn.execute("SELECT pg_sleep(30)")
-        except psycopg.errors.QueryCanceled:
-            print("canceled")
+    assert psycopg.pq.version() >= 170000  # Its cancel_safe is PQcancelBlocking, by TLS.
+    # A session beside it, on the same server or the other, which nobody cancels.
+    with psycopg.connect(verified, autocommit=True) as beside:
+        rows = []
+        sleeper = threading.Thread(target=lambda: rows.extend(beside.execute("SELECT 'whole' FROM pg_sleep(2)")))
+        sleeper.start()
+        for cancel in conn.cancel_safe, conn.cancel_safe, conn.cancel:
+            threading.Timer(0.3, cancel).start()
+            try:
+                conn.execute("SELECT pg_sleep(30)")
+            except psycopg.errors.QueryCanceled:
+                print("canceled")
+        sleeper.join()
+        print(*rows)
     print(*conn.execute("SELECT ssl, current_user FROM pg_stat_ssl WHERE pid = pg_backend_pid()").fetchone())
 try:
     psycopg.connect("sslmode=disable")
 except psycopg.OperationalError as error:
     print("no encryption" in str(error))
 "#;
-    let said = python(endpoint.reads(), &program.replace("ROOT", &trusted()));
-    assert_eq!(said, "canceled\ncanceled\nTrue postgres\nTrue");
+    let said = python(wiretap.port(), &program.replace("ROOT", &trusted()));
+    assert_eq!(said, "canceled\ncanceled\ncanceled\n('whole',)\nTrue postgres\nTrue");
+    let overheard = wiretap.overheard();
+    let by_tls = overheard.iter().filter(|one| matches!(one, Overheard::Tls { .. })).count();
+    assert_eq!(by_tls, 2 + 2, "two sessions, and two cancels of `cancel_safe`: {overheard:?}");
+    assert_eq!(overheard.len(), 4 + 2, "one of `cancel`, which has no TLS, and one in plain: {overheard:?}");
 }
 
 #[test]
@@ -325,32 +343,4 @@ use({}).then(() => use({ sslnegotiation: 'direct' })).catch(error => { console.e
     if let Some(said) = node("postgres", endpoint.reads(), program) {
         assert_eq!(said, "10000 57014 true\n10000 57014 true");
     }
-}
-
-/// What `openssl s_client` says of a connection that ends at once.
-fn s_client(port: u16, words: &[&str]) -> String {
-    let mut command = Command::new("openssl");
-    command.args(["s_client", "-connect", &format!("127.0.0.1:{port}"), "-CAfile", &trusted()]);
-    command.args(["-verify_return_error", "-verify_ip", "127.0.0.1"]).args(words);
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat()
-}
-
-#[test]
-fn openssl_verifies_the_certificate_by_each_version() {
-    let endpoint = endpoint().start();
-    let asked = ["-starttls", "postgres"];
-    let at_once = ["-alpn", "postgresql"];
-    for (version, name) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
-        for way in [&asked, &at_once] {
-            let said = s_client(endpoint.reads(), &[way[0], way[1], version]);
-            assert!(said.contains("Verify return code: 0 (ok)"), "{said}");
-            assert!(said.contains(&format!("New, {name}, Cipher is ")), "{said}");
-            assert_eq!(said.contains("ALPN protocol: postgresql"), way == &at_once, "{said}");
-        }
-    }
-    let said = s_client(endpoint.reads(), &["-starttls", "postgres", "-tls1_1"]);
-    assert!(said.contains("Cipher is (NONE)"), "{said}");
-    let other = s_client(endpoint.reads(), &["-alpn", "http/1.1"]);
-    assert!(other.contains("no application protocol"), "{other}");
 }

@@ -7,7 +7,9 @@ use tokio::net::TcpStream;
 use tokio_postgres::config::{SslMode, SslNegotiation};
 use tokio_postgres::{Client, Config, Connection};
 use tokio_rustls::TlsConnector;
-use trunkline_tls::connect::{Encryption, Negotiation, ServerTls, StartTlsError, no_protocol, wrong_answer};
+use trunkline_tls::connect::{
+    Encryption, Negotiation, ServerTls, StartTlsError, begun_unasked, no_protocol, wrong_answer,
+};
 use trunkline_tls::fleet::FleetTls;
 use trunkline_tls::{ALPN, SSL_REQUEST, words};
 
@@ -169,8 +171,12 @@ async fn encrypt(stream: ServerStream, host: &str, tls: &ServerTls) -> Result<Se
         }
     }
     let (config, name) = tls.for_library(host).map_err(|error| Handshake(io::Error::other(error)))?;
+    let failed = match tls.negotiation() {
+        Negotiation::Postgres => Handshake,
+        Negotiation::Direct => begun_unasked,
+    };
     let stream: tokio_rustls::client::TlsStream<TcpStream> =
-        TlsConnector::from(config).connect(name, stream).await.map_err(Handshake)?;
+        TlsConnector::from(config).connect(name, stream).await.map_err(failed)?;
     if tls.negotiation() == Negotiation::Direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
         return Err(Handshake(no_protocol()));
     }

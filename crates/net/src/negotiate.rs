@@ -1,7 +1,7 @@
 //! Asking a server for TLS.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use trunkline_tls::connect::{Negotiation, StartTlsError, no_protocol, wrong_answer};
+use trunkline_tls::connect::{Negotiation, StartTlsError, begun_unasked, no_protocol, wrong_answer};
 use trunkline_tls::{ALPN, Records, SSL_REQUEST};
 
 use crate::Transport;
@@ -27,7 +27,7 @@ pub async fn negotiate_tls(
     negotiation: Negotiation,
 ) -> Result<TlsAnswer, StartTlsError> {
     if negotiation == Negotiation::Direct {
-        stream.begin_tls(records, b"").await.map_err(StartTlsError::Handshake)?;
+        stream.begin_tls(records, b"").await.map_err(begun_unasked)?;
         return match stream.names_protocol(ALPN) {
             true => Ok(TlsAnswer::Tls),
             false => Err(StartTlsError::Handshake(no_protocol())),

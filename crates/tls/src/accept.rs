@@ -244,6 +244,8 @@ impl AcceptConfig {
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.alpn_protocols = vec![ALPN.to_vec()];
+        // In the order that is written, if one is: otherwise the client knows best which it computes fast.
+        config.ignore_client_order = settings.ciphers.is_some();
         Ok(Self { config: Arc::new(config), certificate, end_point, asked })
     }
 }

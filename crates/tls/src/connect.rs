@@ -69,6 +69,22 @@ pub fn no_protocol() -> io::Error {
     )
 }
 
+/// Why TLS that was begun unasked failed: a server that does not take that ends the connection, and says nothing. What else
+/// went wrong stays as it is.
+#[must_use]
+pub fn begun_unasked(error: io::Error) -> StartTlsError {
+    let told = match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            io::Error::other(
+                "the server ended the connection when TLS began without a request: sslnegotiation = \"direct\" needs \
+                 PostgreSQL 17 or newer, with ssl = on",
+            )
+        }
+        _ => error,
+    };
+    StartTlsError::Handshake(told)
+}
+
 /// Whether a server is spoken to by TLS, and what is checked, in libpq's words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServerSslMode {

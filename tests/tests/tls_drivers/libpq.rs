@@ -7,7 +7,7 @@ use trunkline_tests::pg18;
 use crate::{endpoint, printed, trusted};
 
 /// A program of PostgreSQL 18 that verifies in full and binds its login.
-fn client(program: &str, port: u16, negotiation: &str) -> Command {
+pub(super) fn client(program: &str, port: u16, negotiation: &str) -> Command {
     let mut command = pg18().command(program);
     command.envs([
         ("PGHOST", "127.0.0.1"),
