@@ -153,7 +153,7 @@ status_as_printed() {
 }
 
 transcript() {
-    local loop kill
+    local loop kill direct
     loop=$(quoted "for i in 1 2 3 4; do psql")
     in_demo "$loop" "$logs/loop"
     checked "the loop is answered by both replicas" counted "$logs/loop" 4 "replica[12]\|1000"
@@ -168,8 +168,13 @@ transcript() {
     checked "trunkline status" says "$logs/status" "SERVER" "WHY" "DOWN"
     in_demo "$(quoted 'trunkline profile -n 20')" "$logs/profile"
     checked "trunkline profile" says "$logs/profile" "20 runs, ms" "server first" "answered by" "replica2"
-    in_demo "$(quoted 'trunkline demo --tls')" "$logs/tls"
+    in_demo "$(quoted "trunkline demo --tls --exec 'psql \"sslmode")" "$logs/tls"
     checked "trunkline demo --tls" says "$logs/tls" "TLSv1.3|TLS_AES_256_GCM_SHA384"
+    direct=$(quoted "trunkline demo --tls --exec 'psql \"sslnegotiation")
+    # The psql of bookworm is older.
+    [ "$suite" = trixie ] || return 0
+    in_demo "$direct" "$logs/direct"
+    checked "trunkline demo --tls, and TLS without a request" says "$logs/direct" "TLSv1.3|TLS_AES_256_GCM_SHA384"
 }
 
 demo() {

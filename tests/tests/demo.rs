@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use trunkline_tests::{binary, eventually};
+use trunkline_tests::{binary, eventually, pg18, root};
 
 fn demo(arguments: &[&str], command: &str) -> Output {
     Command::new(binary()).arg("demo").args(arguments).args(["--exec", command]).output().unwrap()
@@ -104,6 +104,45 @@ fn with_tls_both_legs_are_verified_and_nobody_comes_without() {
     assert!(said.contains("\n600\n"), "{said}");
     let relayed = demo(&["--tls", "--auth", "relay"], "true");
     assert_eq!(relayed.status.code(), Some(2), "{}", text(&relayed));
+}
+
+/// Commands of README's transcript that begin so, each with what it prints there.
+fn shown(start: &str) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let transcript = text.split("<!-- transcript: ").nth(1).unwrap();
+    let blocks = transcript
+        .split("\n\n")
+        .map(|block| block.lines().map(|line| line.strip_prefix("    ").unwrap_or(line)).collect::<Vec<_>>());
+    let commands = blocks.filter_map(|block| {
+        let command = block.first()?.strip_prefix("$ ").filter(|command| command.starts_with(start))?;
+        let said: String = block.iter().skip(1).map(|line| format!("{line}\n")).collect();
+        Some((command.to_owned(), said))
+    });
+    commands.collect()
+}
+
+#[test]
+fn what_readme_shows_of_tls_is_what_happens() {
+    let commands = shown("trunkline demo --tls");
+    for word in ["channel_binding=require", "sslnegotiation=direct"] {
+        assert!(commands.iter().any(|(command, _)| command.contains(word)), "{word}: {commands:?}");
+    }
+    // The newest psql, and this trunkline, as they are found on the PATH.
+    let programs = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(binary(), programs.path().join("trunkline")).unwrap();
+    let newest = pg18();
+    let lib = newest.lib.as_ref().map(|lib| lib.display().to_string()).unwrap_or_default();
+    let psql = programs.path().join("psql");
+    let script =
+        format!("#!/bin/sh\nLD_LIBRARY_PATH='{lib}' exec '{}' \"$@\"\n", newest.bin.join("psql").display());
+    std::fs::write(&psql, script).unwrap();
+    std::fs::set_permissions(&psql, Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
+    for (command, said) in commands {
+        let output = Command::new("sh").args(["-c", &command]).env("PATH", &path).output().unwrap();
+        assert!(output.status.success(), "{command}\n{}", text(&output));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), said, "{command}");
+    }
 }
 
 #[test]
