@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 use trunkline_tests::{
-    Auth, Certificates, ClientStream, Endpoint, EndpointBuilder, Login, Wire, eventually, http_get,
-    shared_cluster,
+    Auth, Certificates, ClientStream, Endpoint, EndpointBuilder, Login, SetWhenDropped, Wire, eventually,
+    http_get, shared_cluster,
 };
 
 /// How long anything may take on a busy machine.
@@ -185,10 +185,11 @@ const PACE: Duration = Duration::from_millis(10);
 /// How long is measured each time.
 const ROUND: Duration = Duration::from_secs(2);
 /// Most pairs of such rounds. What other processes do for a moment spoils some of them; a thread that has no time for its
-/// sessions spoils each.
-const PAIRS_MAX: usize = 8;
-/// What a person would notice of a query, whatever the machine is doing.
-const NOTICED: Duration = Duration::from_millis(50);
+/// sessions spoils each: if it computes what has come of a burst at one time, p99 is more than ten times the usual one.
+const PAIRS_MAX: usize = 12;
+/// The part of a burst, in handshakes, whose time p99 may have on top of twice the usual one: what the machine is doing
+/// counts in it, too.
+const PART_OF_BURST: usize = BURST / 8;
 
 /// Clients that come all at once, have the server's flight computed and leave, until it is over; how many.
 fn storm(port: u16, is_over: &AtomicBool) -> usize {
@@ -213,6 +214,8 @@ fn asking(sessions: &mut [Wire], stormed: u16) -> (Vec<Duration>, usize) {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let storm = scope.spawn(|| storm(stormed, &is_over));
+        // Also where a query fails: the storm would not end.
+        let over = SetWhenDropped(&is_over);
         let until = Instant::now() + ROUND;
         let asking: Vec<_> = sessions
             .iter_mut()
@@ -231,7 +234,7 @@ fn asking(sessions: &mut [Wire], stormed: u16) -> (Vec<Duration>, usize) {
             })
             .collect();
         let took = asking.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
-        is_over.store(true, Ordering::Relaxed);
+        drop(over);
         (took, storm.join().unwrap())
     })
 }
@@ -244,17 +247,19 @@ fn percentile(took: &mut [Duration], percent: usize) -> Duration {
 /// Two rounds, one after the other: the same storm at another endpoint takes the same from the machine, so that what is left
 /// is the thread's own. Whether the sessions kept their pace.
 fn keep_their_pace(sessions: &mut [Wire], other: &Endpoint, own: &Endpoint) -> bool {
+    let began = Instant::now();
     let (mut quiet, beside) = asking(sessions, other.reads());
+    let part = began.elapsed() * u32::try_from(PART_OF_BURST).unwrap() / u32::try_from(beside).unwrap();
     let (mut stormy, within) = asking(sessions, own.reads());
     let (count, stormy_count) = (quiet.len(), stormy.len());
     let [usual, usual_stormy] = [&mut quiet, &mut stormy].map(|took| percentile(took, 50));
     let [quiet, stormy] = [&mut quiet, &mut stormy].map(|took| percentile(took, 99));
     figure(&format!(
-        "p99 of queries {quiet:?}, of {count} with {beside} handshakes elsewhere; {stormy:?}, of {stormy_count}, with {within} on the same thread: {:.2} times (p50 {usual:?}, {usual_stormy:?})",
+        "p99 of queries {quiet:?}, of {count} with {beside} handshakes elsewhere; {stormy:?}, of {stormy_count}, with {within} on the same thread: {:.2} times, and {part:?} are allowed on top (p50 {usual:?}, {usual_stormy:?})",
         stormy.as_secs_f64() / quiet.as_secs_f64(),
     ));
     // One burst is no storm.
-    within > BURST && stormy < quiet * 2 + NOTICED
+    within > BURST && stormy < quiet * 2 + part
 }
 
 #[test]
