@@ -10,7 +10,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use trunkline_cluster::Cluster;
 use trunkline_tests::{
-    Auth, Endpoint, EndpointBuilder, Login, Wire, binary, eventually, http_get, own_cluster, shared_cluster,
+    Auth, Endpoint, EndpointBuilder, Login, PoolRole, Wire, binary, eventually, http_get, own_cluster,
+    shared_cluster,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -176,6 +177,28 @@ fn what_pinned_a_session_is_gone_once_the_server_has_nothing_of_it() {
         assert_eq!(wire.query(sql).error, None, "{sql}");
         assert_eq!(row(&watched.listing(&[]), &wire)["pinned"], pinned, "{sql}");
     }
+}
+
+#[test]
+fn nextval_pins_once_clients_ask_what_it_gave() {
+    let role = PoolRole::create(shared_cluster(), "of_askers");
+    let sql = "CREATE SEQUENCE asked; GRANT ALL ON SEQUENCE asked TO of_askers";
+    shared_cluster().primary.psql(sql).unwrap();
+    let watched = Watched::start(Endpoint::over(shared_cluster()).pooling(3));
+    let [mut first, mut second] = [(), ()].map(|()| role.connect(watched.endpoint.writes()));
+    let is_pinned = |wire: &Wire, by: Value| row(&watched.listing(&[]), wire)["pinned"] == by;
+    assert_eq!(first.query("SELECT nextval('asked')").error, None);
+    eventually(PATIENCE, "nobody asks", || is_pinned(&first, Value::Null));
+    assert_eq!(second.query("SELECT lastval()").error.unwrap().code, "55000");
+    assert_eq!(first.query("SELECT nextval('asked')").error, None);
+    eventually(PATIENCE, "somebody has asked", || is_pinned(&first, "side effects of nextval".into()));
+    // For as long as it likes: longer than a session stays that has added rows.
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(is_pinned(&first, "side effects of nextval".into()));
+    assert_eq!(first.query("DISCARD SEQUENCES").error, None);
+    eventually(PATIENCE, "it has nothing to ask for", || is_pinned(&first, Value::Null));
+    assert_eq!(first.query("SELECT nextval('asked')").error, None);
+    assert_eq!(first.value("SELECT currval('asked')"), "3");
 }
 
 #[test]

@@ -63,9 +63,9 @@ pub enum PinReason {
 }
 
 impl PinReason {
-    /// It named `nextval` or `setval`, so that it may ask for `currval` or `lastval`. That keeps its connection from
-    /// other sessions, but not the session from going on elsewhere.
-    pub(crate) const SEQUENCE: Self = Self::SideEffects("nextval");
+    /// It named `nextval` or `setval`, so that it may ask for `currval` or `lastval`. A session in transaction mode keeps
+    /// its connection for that, where clients of its user and database ask; it may go on elsewhere all the same.
+    pub const SEQUENCE: Self = Self::SideEffects("nextval");
 
     /// A session in transaction mode keeps its connection for a moment after it has added rows: it may ask `currval` or
     /// `lastval` next.

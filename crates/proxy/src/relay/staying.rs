@@ -1,33 +1,35 @@
-//! A session in transaction mode that has added rows: its client may ask `currval` or `lastval` next, which only its
-//! connection can answer, so it keeps that for a moment.
+//! A session in transaction mode that has added rows, or named `nextval` or `setval`: its client may ask `currval` or
+//! `lastval` next, which only its connection can answer, so it keeps that for a moment.
 //!
-//! Most clients never ask. A session stays after its first [`SEQUENCE_STAYS_UNASKED_MAX`] transactions that add rows, and
-//! after all of them once a client of the same user and database has asked. While others wait, it keeps the connection for
-//! [`SEQUENCE_STAY_MIN`], and not for a request that does not ask. From its question on, the session is pinned.
+//! Most clients never ask. A session stays after its first [`SEQUENCE_STAYS_UNASKED_MAX`] transactions of that kind. Once a
+//! client of the same user and database has asked, it stays after all that add rows, and is pinned by `nextval` and
+//! `setval`. While others wait, it keeps the connection for [`SEQUENCE_STAY_MIN`], and not for a request that does not
+//! ask. From its question on, the session is pinned.
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use trunkline_reactor::{spawn, timer};
+use trunkline_session::PinReason;
 
 use super::{Next, Relay};
 use crate::limits::{
     SEQUENCE_QUESTION_BYTES, SEQUENCE_STAY_MAX, SEQUENCE_STAY_MIN, SEQUENCE_STAYS_UNASKED_MAX,
 };
 
-/// See the module. `None` for a session that has added no rows, and whose client has not asked: most of them.
+/// See the module. `None` for a session that has done nothing of it, and whose client has not asked: most of them.
 #[derive(Debug, Default)]
-pub(super) struct SequenceStay(Option<Box<AddedRows>>);
+pub(super) struct SequenceStay(Option<Box<SequenceUser>>);
 
-/// A session that has added rows.
+/// A session that may have used sequences.
 #[derive(Debug, Default)]
-struct AddedRows {
+struct SequenceUser {
     /// Since when the session keeps its connection.
     since: Option<Instant>,
     /// When it is woken to look whether that is over.
     wakes_at: Option<Instant>,
-    /// Transactions that have added rows, up to [`SEQUENCE_STAYS_UNASKED_MAX`].
+    /// Transactions of that kind, up to [`SEQUENCE_STAYS_UNASKED_MAX`].
     stays: u8,
     question: SequenceQuestion,
 }
@@ -44,20 +46,20 @@ impl SequenceStay {
     /// Whether the session keeps its connection.
     #[inline]
     pub(super) fn is_kept(&self) -> bool {
-        self.0.as_ref().is_some_and(|added| added.since.is_some())
+        self.0.as_ref().is_some_and(|user| user.since.is_some())
     }
 
     /// The session has no connection any more.
     #[inline]
     pub(super) fn end(&mut self) {
-        if let Some(added) = &mut self.0 {
-            added.since = None;
+        if let Some(user) = &mut self.0 {
+            user.since = None;
         }
     }
 
     #[inline]
     fn question(&self) -> SequenceQuestion {
-        self.0.as_ref().map_or(SequenceQuestion::NotAsked, |added| added.question)
+        self.0.as_ref().map_or(SequenceQuestion::NotAsked, |user| user.question)
     }
 }
 
@@ -65,10 +67,27 @@ impl Relay {
     /// Whether the idle session keeps its connection, although nothing pins it.
     #[inline]
     pub(super) fn stays_for_sequences(&mut self) -> bool {
-        (self.session.take_insert() && self.begins_to_stay()) || self.goes_on_staying()
+        (self.session.take_insert() && self.begins_to_stay())
+            || self.goes_on_staying()
+            || self.is_pinned_by_sequences()
     }
 
-    /// It has added rows.
+    /// Whether it has named what takes values from a sequence, and clients of its user and database ask which those were.
+    #[inline]
+    fn is_pinned_by_sequences(&self) -> bool {
+        self.session.has_named_sequences()
+            && self.seat_in_transaction_mode().is_some_and(|seat| seat.asks_for_sequences())
+    }
+
+    /// Why the idle session keeps its connection, although nothing pins it.
+    pub(super) fn reason_to_stay(&self) -> Option<PinReason> {
+        if self.is_pinned_by_sequences() {
+            return Some(PinReason::SEQUENCE);
+        }
+        self.context.sequences.is_kept().then_some(PinReason::INSERT)
+    }
+
+    /// It may have used a sequence.
     #[cold]
     fn begins_to_stay(&mut self) -> bool {
         let Some(seat) = self.seat_in_transaction_mode() else { return false };
@@ -90,7 +109,7 @@ impl Relay {
     #[cold]
     fn looks_whether_to_stay(&mut self) -> bool {
         let now = Instant::now();
-        let since = self.context.sequences.0.as_ref().and_then(|added| added.since);
+        let since = self.context.sequences.0.as_ref().and_then(|user| user.since);
         let Some(since) = since else { return false };
         let lasts = now.saturating_duration_since(since);
         if lasts >= SEQUENCE_STAY_MAX || (lasts >= SEQUENCE_STAY_MIN && self.do_others_wait()) {

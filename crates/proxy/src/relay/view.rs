@@ -31,13 +31,12 @@ impl Relay {
             || self.refusal(Instant::now()).map(|reason| PinReason::RefusedElsewhere(in_words(reason)));
         let pinned = self.session.movability().err().or(self.session.pinned());
         let pinned = pinned.or_else(|| self.session.stays_for()).or_else(refused);
-        let stays = self.context.sequences.is_kept().then_some(PinReason::INSERT);
         SessionRow {
             info: self.context.info.clone(),
             server,
             server_tls,
             activity: self.activity(),
-            pinned: pinned.or(stays),
+            pinned: pinned.or_else(|| self.reason_to_stay()),
         }
     }
 

@@ -149,12 +149,7 @@ impl Session {
         if let Some(reason) = followed.hidden() {
             return Some(Taint::Lasting(reason));
         }
-        if followed.prepared.must_describe() {
-            return Some(Taint::UntilDiscardAll(PinReason::StatementNotDescribed));
-        }
-        let has_sequence =
-            self.conversation.role == ServerRole::Primary && followed.pins.contains(PinReason::SEQUENCE);
-        has_sequence.then_some(Taint::UntilDiscardAll(PinReason::SEQUENCE))
+        followed.prepared.must_describe().then_some(Taint::UntilDiscardAll(PinReason::StatementNotDescribed))
     }
 
     /// ParameterStatus messages for parameters whose values on a connection differ from those that the client has.

@@ -35,6 +35,19 @@ impl Session {
         std::mem::take(&mut self.residue.inserts) == InsertUse::Possible
     }
 
+    /// Whether the session has named `nextval` or `setval` on its primary since it took the connection, and has not discarded
+    /// what they gave.
+    #[must_use]
+    #[inline]
+    pub fn has_named_sequences(&self) -> bool {
+        self.conversation.role == ServerRole::Primary
+            && self
+                .carried
+                .followed
+                .as_ref()
+                .is_some_and(|followed| followed.pins.contains(PinReason::SEQUENCE))
+    }
+
     /// Whether the client has asked `currval` or `lastval` on this connection, which it then keeps.
     #[must_use]
     pub fn has_asked_for_sequences(&self) -> bool {

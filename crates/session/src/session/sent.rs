@@ -10,6 +10,7 @@ use crate::carried::long::LongPart;
 use crate::carried::prepared::texts::TextId;
 use crate::carried::prepared::{MessageExtent, StatementEffects, Wire};
 use crate::carried::recent_calls::CalledBy;
+use crate::carried::residue::InsertUse;
 use crate::conversation::outstanding::Request;
 use crate::conversation::state::LongMessage;
 use crate::pin::{NotRepeatable, PinReason};
@@ -222,6 +223,9 @@ impl Session {
             self.conversation.outstanding.front().is_some_and(|front| front.class.has_effects());
         if let (true, Some(followed)) = (has_effects, &mut self.carried.followed) {
             followed.returned(&self.carried.parameters);
+        }
+        if self.has_named_sequences() {
+            self.residue.inserts = InsertUse::Possible;
         }
     }
 }

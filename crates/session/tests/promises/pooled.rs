@@ -340,17 +340,52 @@ fn a_use_of_sequences_that_was_left_elsewhere_is_not_found_again() {
 }
 
 #[test]
-fn who_names_nextval_keeps_the_connection_until_sequences_are_discarded() {
+fn who_names_nextval_may_keep_the_connection_until_sequences_are_discarded() {
     for sql in ["select nextval('s')", "select setval('s', 1)", "insert into t values (NEXTVAL('s'))"] {
         let mut talk = Talk::on_primary();
-        talk.ran(sql, &["SELECT 1"]).stays_with(PinReason::SideEffects("nextval")).is_movable();
+        talk.ran(sql, &["SELECT 1"]).is_movable();
+        assert!(talk.session.take_insert() && talk.session.has_named_sequences(), "{sql}");
         talk.ran("discard sequences", &["DISCARD SEQUENCES"]).checks_in();
+        assert!(!talk.session.has_named_sequences(), "{sql}");
         talk.ran(sql, &["SELECT 1"]).ran("discard all", &["DISCARD ALL"]);
         let left = talk.checks_in();
         assert!(diff(&left, &Talk::on_primary().session.state()).is_empty());
     }
     let mut standby = Talk::new();
     standby.client(&[query("select nextval('s')")]).server(&[error(), ready('I')]).checks_in();
+    assert!(!standby.session.take_insert() && !standby.session.has_named_sequences());
+}
+
+#[test]
+fn what_nextval_gave_is_for_its_session_alone() {
+    let prepared = |talk: &mut Talk| {
+        talk.prepared("n", "select nextval('s')", &["nextval"]).client(&[bind("n"), execute(), sync()]);
+        talk.server(&[m('2'), complete("SELECT 1"), ready('I')]);
+    };
+    let simple = |talk: &mut Talk| {
+        talk.ran("select nextval('s')", &["SELECT 1"]);
+    };
+    let called = |talk: &mut Talk| {
+        const NEXTVAL: &[u8] = b"\0\0\x06\x26\0\0\0\x01\0\0\0\x01s\0\0";
+        talk.client(&[message(b'F', NEXTVAL)]).server(&[message(b'V', &[0; 4]), ready('I')]);
+    };
+    for (way, uses) in [("prepared", prepared as fn(&mut Talk)), ("simple", simple), ("called", called)] {
+        let (mut one, mut other) = (Talk::on_primary(), Talk::on_primary());
+        uses(&mut one);
+        assert!(one.session.has_named_sequences() && one.session.take_insert(), "{way}");
+        let left = one.checks_in();
+        assert!(other.checks_out(&left).contains(&"DISCARD SEQUENCES".to_owned()), "{way}");
+        other.ran("select currval('s')", &["SELECT 1"]);
+        // Its own use was on another connection.
+        let (mut first, mut second) = (Talk::on_primary(), Talk::on_primary());
+        uses(&mut first);
+        let used = first.checks_in();
+        assert!(first.checks_out(&used).is_empty(), "{way}: its own");
+        assert!(!first.session.has_named_sequences(), "{way}: it is not pinned for good");
+        uses(&mut second);
+        let used_by_other = second.checks_in();
+        assert!(first.checks_out(&used_by_other).contains(&"DISCARD SEQUENCES".to_owned()), "{way}");
+    }
 }
 
 #[test]
