@@ -8,6 +8,8 @@ use trunkline_tests::{Answer, Endpoint, PoolRole, Wire, eventually, shared_clust
 
 #[path = "pooling/sequences.rs"]
 mod sequences;
+#[path = "pooling/utilities.rs"]
+mod utilities;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Each promise holds for clients of one worker thread and of two.

@@ -169,6 +169,9 @@ fn what_pinned_a_session_is_gone_once_the_server_has_nothing_of_it() {
     let event = "CREATE FUNCTION seen() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; \
         CREATE EVENT TRIGGER seen ON sql_drop EXECUTE FUNCTION seen()";
     assert_eq!(Wire::login(watched.endpoint.writes()).query(event).error, None);
+    let mut other = Wire::login(watched.endpoint.writes());
+    assert_eq!(other.query("COMMENT ON SCHEMA odd IS 'seen'").error, None);
+    assert_eq!(row(&watched.listing(&[]), &other)["pinned"], "effects of COMMENT are not known");
     for (sql, pinned) in [
         ("CREATE TEMP TABLE t (a int)", "temporary object"),
         ("DROP TABLE t", "temporary object"),

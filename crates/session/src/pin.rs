@@ -71,8 +71,46 @@ impl PinReason {
     /// `lastval` next.
     pub const INSERT: Self = Self::SideEffects("INSERT");
 
-    /// Statements that leave nothing in a session, unless an event trigger runs a function.
-    pub(crate) const DROPS: [&str; 4] = ["DROP TABLE", "DROP VIEW", "DROP SEQUENCE", "DROP INDEX"];
+    /// Statements that leave nothing in a session, unless an event trigger runs a function, or the procedure of a CALL does
+    /// what is told of besides.
+    pub(crate) const OF_EVENT_TRIGGERS: [&str; 17] = [
+        "DROP TABLE",
+        "DROP VIEW",
+        "DROP SEQUENCE",
+        "DROP INDEX",
+        "DROP MATERIALIZED VIEW",
+        "DROP SCHEMA",
+        "DROP FUNCTION",
+        "DROP PROCEDURE",
+        "DROP TYPE",
+        "DROP DOMAIN",
+        "DROP TRIGGER",
+        "DROP POLICY",
+        "COMMENT",
+        "GRANT",
+        "REVOKE",
+        "CREATE SEQUENCE",
+        "CALL",
+    ];
+
+    /// The same of statements that run functions of the relations which they name, too. Where those are not known, each is
+    /// told of by the word beside it.
+    pub(crate) const OF_RELATIONS: [(&str, &str); 10] = [
+        ("TRUNCATE TABLE", "TRUNCATE"),
+        ("ANALYZE of a table", "ANALYZE"),
+        ("VACUUM of a table", "VACUUM"),
+        ("CLUSTER of a table", "CLUSTER"),
+        ("REINDEX TABLE", "REINDEX"),
+        ("REFRESH MATERIALIZED VIEW", "REFRESH"),
+        ("CREATE TABLE", "CREATE"),
+        ("CREATE INDEX", "CREATE"),
+        ("CREATE VIEW", "CREATE"),
+        ("CREATE MATERIALIZED VIEW", "CREATE"),
+    ];
+
+    /// Those of them for which no event trigger runs.
+    const WITHOUT_EVENT: [&str; 4] =
+        ["TRUNCATE TABLE", "ANALYZE of a table", "VACUUM of a table", "CLUSTER of a table"];
 
     /// Whether it asked for what sequences have given on its connection.
     pub(crate) fn asks_for_sequences(self) -> bool {
@@ -119,9 +157,28 @@ impl PinReason {
     pub(crate) fn is_of_objects(self) -> bool {
         match self {
             Self::TemporaryObject => true,
-            Self::UnknownStatement(words) => Self::DROPS.contains(&words),
+            Self::UnknownStatement(words) => {
+                Self::OF_EVENT_TRIGGERS.contains(&words) || self.runs_relations()
+            }
             _others => false,
         }
+    }
+
+    /// Whether it is told of a statement that runs functions of the relations which it names, and these are known.
+    pub(crate) fn runs_relations(self) -> bool {
+        matches!(self, Self::UnknownStatement(words) if Self::OF_RELATIONS.iter().any(|(told, _)| *told == words))
+    }
+
+    /// The reason where the functions of relations are not known.
+    pub(crate) fn of_unknown_relations(self) -> Self {
+        let Self::UnknownStatement(words) = self else { return self };
+        let unknown = Self::OF_RELATIONS.iter().find(|(told, _)| *told == words);
+        unknown.map_or(self, |(_, unknown)| Self::UnknownStatement(unknown))
+    }
+
+    /// Whether event triggers may run for what it is told of.
+    pub(crate) fn has_event(self) -> bool {
+        !matches!(self, Self::UnknownStatement(words) if Self::WITHOUT_EVENT.contains(&words))
     }
 
     /// Whether the server can tell that it has ended.

@@ -37,7 +37,8 @@ SELECT concat_ws(' ', \
  (SELECT sum(hashtextextended(concat_ws(' ', o.indexrelid, o.xmin), 12)) FROM pg_index o \
    WHERE o.indexrelid >= 16384 AND (o.indexprs IS NOT NULL OR o.indpred IS NOT NULL)), \
  (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 13)) FROM pg_type o \
-   WHERE o.oid >= 16384 AND o.typdefaultbin IS NOT NULL))";
+   WHERE o.oid >= 16384 AND o.typdefaultbin IS NOT NULL), \
+ (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 14)) FROM pg_statistic_ext o))";
 
 /// The functions with their sources; a body in the SQL standard's form is deparsed. Stops soon after `$1` bytes of
 /// sources.
@@ -93,7 +94,7 @@ SELECT x.class, x.object, x.function::oid FROM ( \
 /// All whose use may run the objects in the arrays `$1` (classes), `$2` (OIDs) and `$3` (numbers given by the
 /// proxy): number, kind, OID and name. At most `$4` rows.
 ///
-/// Follows pg_depend upwards; from rules, policies, defaults, triggers, constraints and indexes to their relation;
+/// Follows pg_depend upwards; from rules, policies, defaults, triggers, constraints, indexes and statistics to their relation;
 /// from a partition or child to its parent; from a table to the one that its foreign key cascades from; from a row to
 /// its type; and from an operator or function of an operator class to its type. Where that is built in, what sorts or
 /// compares may run it.
@@ -117,6 +118,8 @@ WITH RECURSIVE used(number, class, object) AS ( \
    WHERE u.class = 'pg_constraint'::regclass AND c.oid = u.object AND c.contypid <> 0 \
   UNION ALL SELECT 'pg_class'::regclass::oid, i.indrelid FROM pg_index i \
    WHERE u.class = 'pg_class'::regclass AND i.indexrelid = u.object \
+  UNION ALL SELECT 'pg_class'::regclass::oid, s.stxrelid FROM pg_statistic_ext s \
+   WHERE u.class = 'pg_statistic_ext'::regclass AND s.oid = u.object \
   UNION ALL SELECT 'pg_class'::regclass::oid, h.inhparent FROM pg_inherits h \
    WHERE u.class = 'pg_class'::regclass AND h.inhrelid = u.object \
   UNION ALL SELECT 'pg_class'::regclass::oid, c.confrelid FROM pg_constraint c \

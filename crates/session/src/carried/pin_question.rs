@@ -18,7 +18,7 @@ const HAS_TEMPORARY: &str = "EXISTS (SELECT FROM pg_catalog.pg_depend d \
      WHERE d.refclassid OPERATOR(pg_catalog.=) '2615'::pg_catalog.oid \
      AND d.refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())";
 
-/// An event trigger: with CREATE and DROP it has run a function, whose effects are not known.
+/// An event trigger: with CREATE, DROP and the like it has run a function, whose effects are not known.
 const HAS_EVENT_TRIGGER: &str = "EXISTS (SELECT FROM pg_catalog.pg_event_trigger e \
      WHERE e.evtenabled OPERATOR(pg_catalog.<>) 'D' AND e.evtevent OPERATOR(pg_catalog.<>) 'login')";
 
@@ -162,7 +162,9 @@ impl PinAnswer {
         let is_nothing_there = self.locks == Remains::Nothing && self.temporary == Remains::Nothing;
         match reason {
             PinReason::AdvisoryLock => is_nothing_there,
-            _other if reason.is_of_objects() => is_nothing_there && self.event_triggers == Remains::Nothing,
+            _other if reason.is_of_objects() => {
+                is_nothing_there && (self.event_triggers == Remains::Nothing || !reason.has_event())
+            }
             _other => false,
         }
     }
@@ -223,16 +225,16 @@ mod tests {
                 PinReason::TemporaryObject,
                 PinReason::UnknownStatement("DROP TABLE"),
                 PinReason::UnknownStatement("DROP"),
-                PinReason::Load,
+                PinReason::UnknownStatement("TRUNCATE TABLE"),
             ];
             let answer = PinAnswer::parse(row);
             reasons.map(|reason| answer.is_some_and(|answer| answer.ends(reason)))
         };
         let nothing = row(["f", "f", "f"]);
-        assert_eq!(ended(&nothing), [true, true, true, false, false]);
+        assert_eq!(ended(&nothing), [true, true, true, false, true]);
         assert_eq!(ended(&row(["t", "f", "f"])), [false; 5]);
         assert_eq!(ended(&row(["f", "t", "f"])), [false; 5]);
-        assert_eq!(ended(&row(["f", "f", "t"])), [true, false, false, false, false]);
+        assert_eq!(ended(&row(["f", "f", "t"])), [true, false, false, false, true]);
         assert_eq!(ended(&row(["", "F", "no"])), [false; 5]);
         for end in 0..nothing.len() {
             assert_eq!(ended(&nothing[..end]), [false; 5], "cut at {end}");

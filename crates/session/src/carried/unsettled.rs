@@ -36,7 +36,24 @@ impl Unsettled {
 
     /// Reads SQL and the functions that it calls. `types` are those of its parameters, four bytes each.
     pub(crate) fn read<'a>(&mut self, sql: &[u8], types: impl FnOnce() -> &'a [u8]) -> Reading {
-        if self.may_call(sql) { self.read_calling(sql, types) } else { read(sql) }
+        if self.may_call(sql) { self.read_calling(sql, types) } else { self.of_relations(read(sql)) }
+    }
+
+    /// What was read in SQL that calls nothing with effects, as far as functions of relations are known.
+    #[inline]
+    pub(crate) fn of_relations(&self, reading: Reading) -> Reading {
+        if reading.runs_relations() && !self.knows_relations() {
+            return reading.of_unknown_relations();
+        }
+        reading
+    }
+
+    /// Whether it is known of all relations what functions they run, or they are trusted.
+    #[cold]
+    fn knows_relations(&self) -> bool {
+        let Some(functions) = &self.functions else { return true };
+        let catalog = functions.load();
+        functions.is_current() && catalog.unlisted == UnlistedFunctions::Unread
     }
 
     /// Whether functions decide about the effects of SQL, beside its text.
@@ -51,7 +68,7 @@ impl Unsettled {
         let found = self.functions.as_ref().and_then(|functions| calls(sql, functions, &mut called));
         self.called_lately(&called, CalledBy::Statement);
         match found {
-            None => read(sql),
+            None => self.of_relations(read(sql)),
             Some(calls) => self.read_called(sql, calls, types),
         }
     }
@@ -69,10 +86,11 @@ impl Unsettled {
             calls.add_types(types(), functions);
         }
         if calls.is_empty() {
-            return read(sql);
+            return self.of_relations(read(sql));
         }
         let pins = self.note(&calls);
-        read_with(sql, &pins)
+        // What it makes runs these, too, and a relation that it names does.
+        read_with(sql, &pins).of_unknown_relations()
     }
 
     /// Reads a part of long SQL: only functions with known effects are found there.

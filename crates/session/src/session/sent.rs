@@ -138,7 +138,14 @@ impl Session {
             self.may_use_sequences();
         }
         let reading = match found {
-            None => read(sql),
+            None => {
+                let reading = read(sql);
+                if reading.runs_relations() {
+                    self.followed().unsettled.of_relations(reading)
+                } else {
+                    reading
+                }
+            }
             Some(calls) => self.followed().unsettled.read_called(sql, calls, || &[]),
         };
         if reading.is_plain() {

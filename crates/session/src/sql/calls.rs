@@ -370,6 +370,7 @@ fn may_be_a_call(tokens: &[PlacedToken<'_>], mut at: usize) -> bool {
     }
     let Some(before) = at.checked_sub(1).map(|before| tokens[before].token) else { return false };
     match before {
+        Token::Word(_) if is_one_of(before, &["on", "using"]) && makes_index(&tokens[..at]) => false,
         Token::Word(word) if comes_before_no_call(Folded::of(word).name()) => false,
         Token::Word(word) if comes_before_a_call(Folded::of(word).name()) => true,
         // An alias, unless it is a name in OPERATOR(...) that ends here.
@@ -379,6 +380,19 @@ fn may_be_a_call(tokens: &[PlacedToken<'_>], mut at: usize) -> bool {
             true
         }
     }
+}
+
+/// Whether these tokens begin a CREATE INDEX, where a table with columns follows ON, and an access method USING.
+fn makes_index(tokens: &[PlacedToken<'_>]) -> bool {
+    let mut words = tokens.iter().map(|placed| placed.token).filter(|token| !is_one_of(*token, &["unique"]));
+    let begins = |token: Option<Token<'_>>, word| token.is_some_and(|token| is_one_of(token, &[word]));
+    begins(words.next(), "create")
+        && begins(words.next(), "index")
+        && words.all(|it| it != Token::Symbol(b';'))
+}
+
+fn is_one_of(token: Token<'_>, words: &[&str]) -> bool {
+    words.iter().any(|word| super::reader::is_word(token, word))
 }
 
 fn has_operator_by_name(tokens: &[PlacedToken<'_>]) -> bool {
@@ -397,9 +411,7 @@ fn is_with_query(tokens: &[PlacedToken<'_>], at: usize) -> bool {
         depth > 0
     });
     let mut next = || rest.next().map(|placed| placed.token);
-    let is_it = |token: Option<Token<'_>>, words: &[&str]| {
-        token.is_some_and(|token| words.iter().any(|word| super::reader::is_word(token, word)))
-    };
+    let is_it = |token: Option<Token<'_>>, words: &[&str]| token.is_some_and(|token| is_one_of(token, words));
     // The parenthesis that ends the columns comes first.
     let (_end, as_word, open) = (next(), next(), next());
     if !is_it(as_word, &["as"]) {

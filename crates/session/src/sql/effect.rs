@@ -174,7 +174,7 @@ fn is_of_transaction(tag: &[u8]) -> bool {
 fn is_without_trace(tag: &[u8]) -> bool {
     match tag {
         b"DECLARE CURSOR" | b"LOCK TABLE" | b"NOTIFY" | b"UNLISTEN" => true,
-        b"DISCARD PLANS" | b"DISCARD SEQUENCES" | b"DISCARD TEMP" => true,
+        b"DISCARD PLANS" | b"DISCARD SEQUENCES" | b"DISCARD TEMP" | b"CHECKPOINT" => true,
         _other => false,
     }
 }

@@ -5,7 +5,7 @@ use super::lexer::{Lexer, Token};
 use super::reader::{Reader, is_word};
 use super::suspicious_names::SuspiciousNames;
 use super::verb::Verb;
-use super::{set, set_config};
+use super::{set, set_config, utility};
 use crate::names::Name;
 use crate::pin::PinReason;
 use crate::pins::Pins;
@@ -59,10 +59,14 @@ pub(super) fn one(statement: &[u8], found: &SuspiciousNames, pins: &mut Pins) ->
             reader.eat("savepoint");
             named(&mut reader, Effect::Release, PinReason::UnknownSavepoint)
         }
-        Verb::Create => create(&mut reader),
-        Verb::Drop => dropped(&mut reader),
+        Verb::Create => match create(&mut reader, found) {
+            Effect::Pin(reason) if reason != PinReason::TemporaryObject => told(reason, pins),
+            effect => effect,
+        },
+        Verb::Drop => told(utility::dropped(&reader), pins),
+        Verb::Utility(word) => told(utility::utility(word, &mut reader), pins),
         Verb::Call(word) => {
-            let reason = called(word, statement);
+            let reason = if word == "DO" { done(statement) } else { utility::called(found) };
             pins.add(reason);
             Effect::Pin(reason)
         }
@@ -93,12 +97,20 @@ fn has_one_of(statement: &[u8], words: &[&str]) -> bool {
     false
 }
 
-/// Why a DO or CALL pins. `DISCARD ALL` undoes the effects of static PL/pgSQL statements in a DO. It does not undo
-/// everything that dynamic SQL, another language or a procedure may do: a library stays loaded, a seed set, a named
-/// connection open.
-fn called(word: &'static str, statement: &[u8]) -> PinReason {
+/// Why a DO pins. `DISCARD ALL` undoes the effects of static PL/pgSQL statements in it. It does not undo everything that
+/// dynamic SQL or another language may do: a library stays loaded, a seed set, a named connection open.
+fn done(statement: &[u8]) -> PinReason {
     let is_open = ["execute", "load", "language", "seed"].iter().any(|it| contains(statement, it.as_bytes()));
-    if word == "DO" && !is_open { PinReason::UnknownStatement(word) } else { PinReason::SideEffects(word) }
+    if is_open { PinReason::SideEffects("DO") } else { PinReason::UnknownStatement("DO") }
+}
+
+/// Pins with this reason. What the server can tell of counts from when it is sent: a statement that fails may have run
+/// functions before.
+fn told(reason: PinReason, pins: &mut Pins) -> Effect {
+    if reason.is_told_by_server() {
+        pins.add(reason);
+    }
+    Effect::Pin(reason)
 }
 
 fn contains(statement: &[u8], word: &[u8]) -> bool {
@@ -124,15 +136,6 @@ fn is_unlock_all(reader: &mut Reader<'_>) -> bool {
 /// Whether a statement may release an advisory lock, or has perhaps not got the one that it tried to take.
 fn may_unlock(statement: &[u8]) -> bool {
     [&b"pg_advisory_unlock"[..], b"pg_try_advisory_lock"].iter().any(|name| contains(statement, name))
-}
-
-/// Reads what follows DROP. An object of these kinds is nothing that a session has.
-fn dropped(reader: &mut Reader<'_>) -> Effect {
-    let known = PinReason::DROPS.iter().find(|words| {
-        let kind = words.strip_prefix("DROP ").unwrap_or(words);
-        reader.peek().is_some_and(|token| is_word(token, &kind.to_ascii_lowercase()))
-    });
-    Effect::Pin(PinReason::UnknownStatement(known.copied().unwrap_or("DROP")))
 }
 
 /// Reads what follows EXECUTE.
@@ -268,11 +271,12 @@ fn rollback(reader: &mut Reader<'_>) -> Effect {
     named(reader, Effect::RollbackTo, PinReason::UnknownSavepoint)
 }
 
-fn create(reader: &mut Reader<'_>) -> Effect {
+fn create(reader: &mut Reader<'_>, found: &SuspiciousNames) -> Effect {
     // Its scripts create functions in C, which loads the library.
     if reader.peek().is_some_and(|token| is_word(token, "extension")) {
         return Effect::Pin(PinReason::Load);
     }
+    let made = utility::created(reader.clone(), found);
     let mut is_after_as = false;
     while let Some(token) = reader.bump() {
         if is_word(token, "temp") || is_word(token, "temporary") {
@@ -283,5 +287,5 @@ fn create(reader: &mut Reader<'_>) -> Effect {
         }
         is_after_as = is_word(token, "as");
     }
-    Effect::Pin(PinReason::UnknownStatement("CREATE"))
+    Effect::Pin(made.unwrap_or(PinReason::UnknownStatement("CREATE")))
 }

@@ -15,6 +15,7 @@
 //! - [`path_names`]: the names in a `search_path`.
 //! - [`references`]: the prepared statements it names.
 //! - `forms`: the forms of single statements.
+//! - `utility`: statements that leave nothing but by functions that they run.
 //! - `set`: the forms of SET and RESET.
 //! - [`set_config`]: the function of that name.
 //! - [`effect`]: the effect of one statement.
@@ -36,6 +37,7 @@ pub(crate) mod set;
 pub(crate) mod set_config;
 pub(crate) mod source;
 pub(crate) mod suspicious_names;
+mod utility;
 pub(crate) mod verb;
 
 /// What is known of a request from its SQL.

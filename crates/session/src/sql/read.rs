@@ -40,6 +40,25 @@ impl Reading {
         Self { class, pins: Pins::default(), effects: vec![Effect::Unread] }
     }
 
+    /// Whether a statement runs functions of the relations which it names, and counts as if they were known.
+    #[inline]
+    pub(crate) fn runs_relations(&self) -> bool {
+        self.effects.iter().any(|effect| matches!(effect, Effect::Pin(reason) if reason.runs_relations()))
+    }
+
+    /// As it is where those are not known, or do something.
+    #[cold]
+    pub(crate) fn of_unknown_relations(mut self) -> Self {
+        for effect in &mut self.effects {
+            if let Effect::Pin(reason) = effect {
+                *reason = reason.of_unknown_relations();
+            }
+        }
+        let mut pins = Pins::default();
+        self.pins.iter().for_each(|reason| pins.add(reason.of_unknown_relations()));
+        Self { pins, ..self }
+    }
+
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         self.class == Class::PLAIN && self.pins.is_empty() && self.effects.is_empty()
@@ -152,6 +171,7 @@ fn read_suspicious(sql: &[u8], found: &SuspiciousNames) -> Reading {
             | Verb::Call(_)
             | Verb::Listen
             | Verb::Unlisten
+            | Verb::Utility(_)
             | Verb::Pin(_) => true,
         };
         reading.effects.push(effect);

@@ -195,6 +195,7 @@ impl FunctionSource {
             b"reset" => self.read_set(text, at, set::reset),
             b"listen" => self.pin(PinReason::Listen),
             b"load" => self.pin(PinReason::Load),
+            b"create" if text.is_word(at + 1, &["extension"]) => self.pin(PinReason::Load),
             b"prepare" => self.pin(PinReason::UnknownStatement("PREPARE")),
             b"deallocate" => self.pin(PinReason::UnknownStatement("DEALLOCATE")),
             b"discard" => self.pin(PinReason::UnknownStatement("DISCARD")),

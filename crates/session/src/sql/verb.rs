@@ -15,7 +15,7 @@ pub(super) enum Verb {
     Harmless,
     /// COMMIT, END.
     Commit,
-    /// INSERT, UPDATE, DELETE, MERGE, COPY, NOTIFY, LOCK.
+    /// INSERT, UPDATE, DELETE, MERGE, COPY, NOTIFY, LOCK, CHECKPOINT.
     Write,
     Explain,
     Set,
@@ -35,6 +35,8 @@ pub(super) enum Verb {
     Call(&'static str),
     Listen,
     Unlisten,
+    /// See `utility`.
+    Utility(&'static str),
     Pin(PinReason),
 }
 
@@ -90,7 +92,7 @@ impl Verb {
             b"begin" | b"start" | b"fetch" | b"move" => Self::Harmless,
             b"commit" | b"end" => Self::Commit,
             b"insert" | b"update" | b"delete" | b"merge" | b"copy" => Self::Write,
-            b"notify" | b"lock" => Self::Write,
+            b"notify" | b"lock" | b"checkpoint" => Self::Write,
             b"explain" => Self::Explain,
             b"set" => Self::Set,
             b"reset" => Self::Reset,
@@ -109,6 +111,15 @@ impl Verb {
             b"call" => Self::Call("CALL"),
             b"listen" => Self::Listen,
             b"unlisten" => Self::Unlisten,
+            b"truncate" => Self::Utility("TRUNCATE"),
+            b"analyze" => Self::Utility("ANALYZE"),
+            b"vacuum" => Self::Utility("VACUUM"),
+            b"cluster" => Self::Utility("CLUSTER"),
+            b"reindex" => Self::Utility("REINDEX"),
+            b"refresh" => Self::Utility("REFRESH"),
+            b"comment" => Self::Utility("COMMENT"),
+            b"grant" => Self::Utility("GRANT"),
+            b"revoke" => Self::Utility("REVOKE"),
             b"load" => Self::Pin(PinReason::Load),
             b"" => Self::Empty,
             _other => Self::other(word),

@@ -28,7 +28,8 @@ fn discard_all_leaves_what_it_cannot_undo_whatever_else_pinned_first() {
     talk.prepare("a", "select pg_advisory_lock(1), dblink_connect('x', 'y')").is_movable();
     talk.client(&[bind("a"), execute(), sync()]).server(&[m('2'), complete("SELECT 1"), ready('I')]);
     talk.ran("discard all", &["DISCARD ALL"]).stays(LASTING);
-    for (sql, tag) in [("call p()", "CALL"), ("do $$begin execute 'lo' || 'ad x'; end$$", "DO")] {
+    let sets = ("call p(set_config('a', 'b', false))", "CALL");
+    for (sql, tag) in [sets, ("do $$begin execute 'lo' || 'ad x'; end$$", "DO")] {
         let mut talk = Talk::new();
         talk.ran(sql, &[tag]).ran("discard all", &["DISCARD ALL"]).stays(PinReason::SideEffects(tag));
     }

@@ -10,20 +10,20 @@ use trunkline_session::{
 
 use crate::talk::*;
 
-fn catalog(own: &[(&str, FunctionEffect)]) -> FunctionCatalog {
+pub(crate) fn catalog(own: &[(&str, FunctionEffect)]) -> FunctionCatalog {
     let mut catalog = FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread);
     catalog.functions =
         own.iter().map(|(name, effect)| (name.as_bytes().into(), Arc::new(effect.clone()))).collect();
     catalog
 }
 
-fn look(functions: &Functions, catalog: Option<FunctionCatalog>) {
+pub(crate) fn look(functions: &Functions, catalog: Option<FunctionCatalog>) {
     let number = functions.look_begins();
     functions.look_ended(number, catalog);
 }
 
 /// A session of a database with functions that were read.
-fn calling() -> (Talk, Arc<Functions>) {
+pub(crate) fn calling() -> (Talk, Arc<Functions>) {
     let own = [
         ("set_tenant", FunctionEffect::sets("app.tenant")),
         ("lock_it", FunctionEffect::pins(PinReason::AdvisoryLock)),
@@ -40,7 +40,7 @@ fn calling() -> (Talk, Arc<Functions>) {
 impl Talk {
     /// The proxy queries values, and gets these.
     #[track_caller]
-    fn reads_back(&mut self, values: &[Option<&str>]) -> &mut Self {
+    pub(crate) fn reads_back(&mut self, values: &[Option<&str>]) -> &mut Self {
         let asked = self.session.questions().expect("values are asked for");
         assert!(printable(&asked).contains("current_setting"), "{}", printable(&asked));
         assert!(printable(&asked).contains("trunkline: prepare"), "by a named statement");

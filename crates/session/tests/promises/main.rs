@@ -19,3 +19,4 @@ mod shapes;
 mod statements;
 mod talk;
 mod transactions;
+mod utilities;

@@ -13,21 +13,21 @@ const UNLOCK: &str = "select pg_advisory_unlock(1)";
 
 /// What the server has, as it tells.
 #[derive(Clone, Copy)]
-struct Has {
+pub(crate) struct Has {
     lock: &'static str,
     temporary: &'static str,
     event_trigger: &'static str,
 }
 
-const NOTHING: Has = Has { lock: "f", temporary: "f", event_trigger: "f" };
-const A_LOCK: Has = Has { lock: "t", ..NOTHING };
-const AN_OBJECT: Has = Has { temporary: "t", ..NOTHING };
-const AN_EVENT_TRIGGER: Has = Has { event_trigger: "t", ..NOTHING };
+pub(crate) const NOTHING: Has = Has { lock: "f", temporary: "f", event_trigger: "f" };
+pub(crate) const A_LOCK: Has = Has { lock: "t", ..NOTHING };
+pub(crate) const AN_OBJECT: Has = Has { temporary: "t", ..NOTHING };
+pub(crate) const AN_EVENT_TRIGGER: Has = Has { event_trigger: "t", ..NOTHING };
 
 impl Talk {
     /// The proxy asks what is there, before anything else of the client goes to the server.
     #[track_caller]
-    fn asks_for_pins(&mut self, has: Has) -> &mut Self {
+    pub(crate) fn asks_for_pins(&mut self, has: Has) -> &mut Self {
         assert!(self.session.has_questions() && self.session.must_ask_for_pins());
         let asked = printable(&self.session.questions().expect("something is asked"));
         for what in ["pg_catalog.pg_locks", "pg_catalog.pg_my_temp_schema()", "pg_catalog.pg_event_trigger"] {
@@ -40,7 +40,7 @@ impl Talk {
     }
 
     #[track_caller]
-    fn asks_nothing(&mut self) -> &mut Self {
+    pub(crate) fn asks_nothing(&mut self) -> &mut Self {
         assert!(!self.session.has_questions() && !self.session.must_ask_for_pins());
         assert_eq!(self.session.questions(), None);
         self

@@ -9,7 +9,7 @@ pub fn fixture() -> Vec<String> {
         "DROP SCHEMA IF EXISTS torture CASCADE".to_owned(),
         "CREATE SCHEMA torture; GRANT USAGE ON SCHEMA torture TO PUBLIC".to_owned(),
     ];
-    all.extend(FUNCTIONS.iter().chain(DOORS).map(|&sql| sql.to_owned()));
+    all.extend(FUNCTIONS.iter().chain(DOORS).chain(UTILITIES).map(|&sql| sql.to_owned()));
     all.push(format!(
         "DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{OTHER_ROLE}') THEN \
          EXECUTE 'GRANT ALL ON ALL TABLES IN SCHEMA torture TO {OTHER_ROLE}'; END IF; END $$"
@@ -67,4 +67,41 @@ const DOORS: &[&str] = &[
     "CREATE POLICY setting ON torture.guarded USING (torture.set_it(n, v) IS NOT NULL)",
     "CREATE TABLE torture.things (n text, v text)",
     "CREATE VIEW torture.viewed AS SELECT n, v, torture.set_it(n, v) AS s FROM torture.things",
+];
+
+/// What utility statements run.
+const UTILITIES: &[&str] = &[
+    "CREATE FUNCTION torture.set_emptied() RETURNS trigger LANGUAGE plpgsql AS \
+     $$ BEGIN PERFORM set_config('torture.tenant', 'mine', false); RETURN NULL; END $$",
+    "CREATE TABLE torture.emptied (x int)",
+    "CREATE TRIGGER setting BEFORE TRUNCATE ON torture.emptied EXECUTE FUNCTION torture.set_emptied()",
+    "CREATE TABLE torture.emptied_parent (x int); CREATE TABLE torture.emptied_child () INHERITS (torture.emptied_parent)",
+    "CREATE TRIGGER setting BEFORE TRUNCATE ON torture.emptied_child EXECUTE FUNCTION torture.set_emptied()",
+    "CREATE TABLE torture.emptied_owner (x int PRIMARY KEY); \
+     CREATE TABLE torture.emptied_owned (x int REFERENCES torture.emptied_owner)",
+    "CREATE TRIGGER setting BEFORE TRUNCATE ON torture.emptied_owned EXECUTE FUNCTION torture.set_emptied()",
+    "CREATE FUNCTION torture.lock_number(k bigint) RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS \
+     $$ BEGIN PERFORM pg_advisory_lock(k); RETURN k; END $$",
+    "CREATE MATERIALIZED VIEW torture.locked_view AS SELECT torture.lock_number(4712) AS x WITH NO DATA",
+    "CREATE TABLE torture.locking_index (x bigint); CREATE INDEX ON torture.locking_index (torture.lock_number(x))",
+    "INSERT INTO torture.locking_index VALUES (4712); SELECT pg_advisory_unlock_all()",
+    "CREATE TABLE torture.numbers AS SELECT 4712::bigint AS x",
+    "CREATE MATERIALIZED VIEW torture.counted AS SELECT count(*) AS n FROM torture.numbers; \
+     CREATE UNIQUE INDEX ON torture.counted (n)",
+    "CREATE PROCEDURE torture.set_tenant_and_commit() LANGUAGE plpgsql AS \
+     $$ BEGIN PERFORM set_config('torture.tenant', 'mine', false); COMMIT; PERFORM 1; END $$",
+    "CREATE PROCEDURE torture.call_tenant() LANGUAGE plpgsql AS $$ BEGIN CALL torture.set_tenant_and_commit(); END $$",
+    "CREATE PROCEDURE torture.set_tenant_and_fail() LANGUAGE plpgsql AS \
+     $$ BEGIN SET torture.tenant = 'mine'; COMMIT; PERFORM 1 / 0; END $$",
+    "CREATE PROCEDURE torture.nothing(x text) LANGUAGE plpgsql AS $$ BEGIN COMMIT; PERFORM 1; END $$",
+    "CREATE PROCEDURE torture.lock_and_commit() LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_lock(4712); COMMIT; END $$",
+    "CREATE PROCEDURE torture.make_temporary_and_commit() LANGUAGE plpgsql AS \
+     $$ BEGIN CREATE TEMP TABLE made_temporary AS SELECT 'hidden' AS x; COMMIT; END $$",
+    "CREATE PROCEDURE torture.seed_and_commit() LANGUAGE plpgsql AS $$ BEGIN PERFORM setseed(0.5); COMMIT; END $$",
+    "CREATE PROCEDURE torture.draw_and_commit() LANGUAGE plpgsql AS \
+     $$ BEGIN PERFORM nextval('torture.counter'); COMMIT; END $$",
+    "CREATE FUNCTION torture.set_at_event() RETURNS event_trigger LANGUAGE plpgsql AS \
+     $$ BEGIN PERFORM set_config('torture.tenant', 'mine', false); END $$",
+    "CREATE FUNCTION torture.lock_at_event() RETURNS event_trigger LANGUAGE plpgsql AS \
+     $$ BEGIN PERFORM pg_advisory_lock(4712); END $$",
 ];

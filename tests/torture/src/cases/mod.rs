@@ -19,6 +19,7 @@ mod startup;
 mod temporary;
 mod transactions;
 mod unnamed;
+mod utilities;
 mod vanishing;
 mod ways;
 
@@ -46,6 +47,7 @@ pub fn all() -> Vec<Scenario> {
         locks::cases(),
         notifications::cases(),
         hidden::cases(),
+        utilities::cases(),
         transactions::cases(),
         cancels::cases(),
         vanishing::cases(),

@@ -292,7 +292,12 @@ impl Followed {
                 // ON COMMIT DROP.
                 self.pin_question.hint();
             }
-            Effect::Pin(reason) => self.pin(reason),
+            Effect::Pin(reason) => {
+                if reason.is_of_objects() {
+                    self.pin_question.hint();
+                }
+                self.pin(reason);
+            }
         }
     }
 

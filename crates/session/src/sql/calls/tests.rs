@@ -125,11 +125,19 @@ fn the_everyday_sql_of_applications_calls_nothing() {
         "select plain(1), \"plain\" (2)",
         "select grouping(a) from t group by grouping sets ((a), rollup (b), cube (c))",
         "select json_object('a' value 1), xmlelement(name a, xmlattributes(1 as b)), interval(3) '1 s'",
+        "create unique index concurrently i on only public.t using gin (a, (lower(b)) desc) where (c)",
         "merge into t (a) using (select 1) s (b) on (a = b) when matched then delete",
     ] {
         let calls = seen(catalog(), sql);
         assert!(calls.is_empty(), "{sql}: {calls:?}");
     }
+}
+
+#[test]
+fn the_columns_of_an_index_may_call() {
+    assert_eq!(unread("create index on t (nobody(a), b) where known_to(b)"), ["nobody", "known_to"]);
+    assert_eq!(unread("create index on t (a); select 1 from a join b on nobody (1)"), ["nobody"]);
+    assert_eq!(unread("create view t as select 1 from a join b on nobody (1)"), ["nobody"]);
 }
 
 #[test]

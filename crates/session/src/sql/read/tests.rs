@@ -305,7 +305,7 @@ fn what_leaves_something_behind_pins_by_its_name() {
     for (sql, reason) in [
         ("create temp table t (a int)", TemporaryObject),
         ("create or replace local temporary view v as select 1", TemporaryObject),
-        ("create table t (a int)", UnknownStatement("CREATE")),
+        ("create function f() returns int return 1", UnknownStatement("CREATE")),
         ("select 1 into temp t", TemporaryObject),
         ("select 1 into /* x */ local temporary t", TemporaryObject),
         ("listen caf\u{e9}", Listen),
@@ -327,7 +327,7 @@ fn what_leaves_something_behind_pins_by_its_name() {
         ("do $$begin end$$", UnknownStatement("DO")),
         ("do $$begin execute 'select dblink_' || 'connect()'; end$$", SideEffects("DO")),
         ("do language plperl 'x'", SideEffects("DO")),
-        ("call p()", SideEffects("CALL")),
+        ("call p()", UnknownStatement("CALL")),
         ("update pg_settings set setting = '1MB' where name = 'work_mem'", UnknownSetting),
         ("update pg_catalog.\"pg_settings\" set setting = 'x'", UnknownSetting),
         ("with x as (update pg_settings set setting = 'x') select 1", UnknownSetting),
@@ -360,7 +360,7 @@ fn every_reason_in_a_text_counts() {
         assert!(found.contains(AdvisoryLock) && found.contains(SideEffects("dblink_connect")), "{sql}");
         assert_eq!(found.first(), Some(SideEffects("dblink_connect")), "{sql}: what lasts is told");
     }
-    assert!(pins("select 1; select pg_advisory_lock(1); call p()").contains(SideEffects("CALL")));
+    assert!(pins("select 1; select pg_advisory_lock(1); call p()").contains(UnknownStatement("CALL")));
     let each = effects("select 1; select set_config('a', 'b', false); set c = d");
     assert!(matches!(each[..], [Effect::None, Effect::Change(_), Effect::Change(_)]), "{each:?}");
 }
