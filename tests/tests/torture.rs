@@ -44,7 +44,7 @@ fn in_transaction_mode_clients_can_tell_nothing() {
     // Two clients keep both connections while a third comes.
     let waits = "listen-two waits\nlisten-both waits\nlock-shared waits\ntemp-schema-quoted waits\ntemp-function waits\n\
                  temp-type waits\ntemp-domain waits";
-    assert_nothing_is_told(&table, &format!("{KNOWN_IN_TRANSACTION_MODE}\n{waits}"));
+    assert_nothing_is_told(&table, &format!("{KNOWN_IN_TRANSACTION_MODE}\n{ASKED_FIRST}\n{waits}"));
 }
 
 #[test]
@@ -52,12 +52,17 @@ fn in_transaction_mode_clients_can_tell_nothing() {
 fn with_one_server_connection_clients_wait_and_can_tell_nothing_more() {
     let table = through_trunkline(Pooling::Transaction { pool_size: 1 }, IMPATIENT);
     // Whoever waits for the only connection gets it soon after its client has added rows, and before that asks.
-    let known = format!("{KNOWN_IN_TRANSACTION_MODE}\n{ASKED_TOO_LATE}\n* waits");
+    let known = format!("{KNOWN_IN_TRANSACTION_MODE}\n{ASKED_FIRST}\n{ASKED_TOO_LATE}\n* waits");
     assert_nothing_is_told(&table, &known);
 }
 
 /// What docs/pooling.md says that a client can tell.
 const KNOWN_IN_TRANSACTION_MODE: &str = "same-process-later\ndefault-of-database\ndefault-of-role";
+
+/// Questions for what `nextval` and `setval` gave, which may come too late on a machine that is busy for long, if they are the
+/// first of their database. They show nobody else's value.
+const ASKED_FIRST: &str = "sequence-currval lost\nsequence-lastval lost\nsequence-both lost\nsequence-setval lost\n\
+    sequence-rolled-back lost\nsequence-discard lost\nsequence-cache lost\nutility-sequence-by-call lost";
 
 /// Questions for what a column's default took from a sequence, with another request between.
 const ASKED_TOO_LATE: &str = "sequence-serial\nsequence-identity\nnumbered-transaction\nnumbered-rolled-back\n\
@@ -113,7 +118,8 @@ fn played(cluster: &Cluster, port: u16, wait: Duration) -> TortureTable {
         database: "appdb".to_owned(),
     };
     let direct = at(cluster.primary.port());
-    let options = TortureOptions { pooler: at(port), direct, only: Vec::new(), wait, jobs: JOBS };
+    let options =
+        TortureOptions { pooler: at(port), direct, only: Vec::new(), wait, jobs: JOBS, reasons: None };
     run(&options, &|_, _| {}).expect("the scenarios can be played")
 }
 

@@ -8,7 +8,8 @@
 //!
 //! - [`cases`]: the scenarios, most of them made by combining tables.
 //! - [`flight`]: what a client sends; [`client`]: a client; [`seen`]: what it saw.
-//! - [`play`]: one run of one scenario on a [`stage`]; [`run`]: all of them; [`report`]: the table.
+//! - [`play`]: one run of one scenario on a [`stage`]; [`run`]: all of them; [`reasons`]: why the pooler keeps server connections;
+//!   [`report`]: the table.
 
 pub mod cases;
 pub mod client;
@@ -16,6 +17,7 @@ pub mod dsn;
 pub mod flight;
 pub mod login;
 pub mod play;
+pub mod reasons;
 pub mod report;
 pub mod run;
 pub mod scenario;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use trunkline_torture::dsn::Dsn;
+use trunkline_torture::reasons::ReasonsCommand;
 use trunkline_torture::report::{Allowed, CaseResult};
 use trunkline_torture::run::{TortureOptions, run};
 
@@ -17,6 +18,7 @@ Examples:
   torture --dsn postgresql://app:secret@127.0.0.1:6432/app --direct postgresql://app:secret@127.0.0.1:5432/app
   torture --dsn ... --direct ... --pooler pgbouncer --format markdown >table.md
   torture --dsn ... --direct ... --only set- --only cursor-      only cases with these in their names
+  torture --dsn ... --direct ... --format markdown --reasons \"trunkline sessions --json | jq -r '.sessions[].pinned'\"
   torture --dsn ... --direct ... --allow known.txt               a line of it: NAME, or NAME VERDICT; `* waits` for a small pool
 
 It drops and makes the schema \"torture\" of the database, and ends server connections of the user there between cases: use a
@@ -55,6 +57,10 @@ struct Arguments {
     /// must serve them.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
+    /// A command of the shell that prints, one on a line, why the pooler keeps server connections for clients. It is asked
+    /// after each step, and the table has what it said; with one job only.
+    #[arg(long, value_name = "COMMAND")]
+    reasons: Option<String>,
     /// Prints the names of the cases with what they do, and plays nothing.
     #[arg(long)]
     list: bool,
@@ -115,6 +121,7 @@ fn torture(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         only: arguments.only.clone(),
         wait: Duration::from_millis(arguments.wait_ms),
         jobs: arguments.jobs,
+        reasons: arguments.reasons.clone().map(ReasonsCommand::new),
     };
     let allowed = match &arguments.allow {
         None => Allowed::default(),

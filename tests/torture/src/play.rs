@@ -1,6 +1,6 @@
 //! One run of one scenario.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::client::{LoginFailure, TortureClient, is_silence};
@@ -21,6 +21,8 @@ pub struct Played {
     pub notifications: BTreeMap<Player, Vec<String>>,
     /// The last step was only answered when the other clients had gone: the pooler kept them, and let this one wait.
     pub waited: bool,
+    /// Why the pooler has kept server connections, as it said after the steps.
+    pub kept: BTreeSet<String>,
 }
 
 struct Playing<'a> {
@@ -75,6 +77,8 @@ fn all_steps(
         }
         let is_over = seen.end != SeenEnd::Complete || playing.played.waited;
         playing.played.steps.push(seen);
+        let reasons = playing.prompter.reasons(stage)?;
+        playing.played.kept.extend(reasons);
         if is_over {
             break;
         }

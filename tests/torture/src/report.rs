@@ -1,5 +1,6 @@
 //! The table.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub struct CaseResult {
     pub about: String,
     /// What can be told.
     pub judged: Judged,
+    /// Why the pooler has kept server connections for single clients; empty where it was not asked.
+    pub kept: BTreeSet<String>,
     /// How long both runs took.
     pub took: Duration,
 }
@@ -104,21 +107,43 @@ impl TortureTable {
         text
     }
 
-    /// For a document.
+    /// For a document. Where the pooler was asked for reasons, they are in the table, and in one of their own.
     #[must_use]
     pub fn markdown(&self, pooler: &str) -> String {
-        let mut text =
-            format!("| case | what it does | {pooler} | step | direct | here |\n|---|---|---|---|---|---|\n");
-        for CaseResult { name, about, judged, .. } in &self.results {
+        let mut text = format!(
+            "| case | what it does | {pooler} | kept by | step | direct | here |\n|---|---|---|---|---|---|---|\n"
+        );
+        for CaseResult { name, about, judged, kept, .. } in &self.results {
             let cells = [&judged.step, &judged.direct, &judged.pooled].map(|value| match value.as_str() {
                 "" => String::new(),
                 value => format!("`{}`", shortened(value).replace('|', "\\|").replace('`', "'")),
             });
-            let _infallible =
-                writeln!(text, "| {name} | {about} | {} | {} |", judged.verdict, cells.join(" | "));
+            let kept = kept.iter().map(String::as_str).collect::<Vec<_>>().join("; ");
+            let cells = cells.join(" | ");
+            let _infallible = writeln!(text, "| {name} | {about} | {} | {kept} | {cells} |", judged.verdict);
         }
         let _infallible = writeln!(text, "\n{}", self.totals());
+        let reasons = self.reasons();
+        if !reasons.is_empty() {
+            text.push_str("\n| kept by | cases | such as |\n|---|---|---|\n");
+        }
+        for (reason, cases) in reasons {
+            let first = cases.first().copied().unwrap_or_default();
+            let _infallible = writeln!(text, "| {reason} | {} | `{first}` |", cases.len());
+        }
         text
+    }
+
+    /// The reasons for which server connections were kept, with the names of the cases.
+    #[must_use]
+    pub fn reasons(&self) -> BTreeMap<&str, Vec<&str>> {
+        let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for result in &self.results {
+            for reason in &result.kept {
+                reasons.entry(reason).or_default().push(&result.name);
+            }
+        }
+        reasons
     }
 
     /// For a program.
@@ -132,6 +157,7 @@ impl TortureTable {
                 "step": result.judged.step,
                 "direct": result.judged.direct,
                 "here": result.judged.pooled,
+                "kept": result.kept,
                 "milliseconds": u64::try_from(result.took.as_millis()).unwrap_or(u64::MAX),
             })
         });
@@ -162,6 +188,7 @@ mod tests {
             name: name.to_owned(),
             about: "sets".to_owned(),
             judged,
+            kept: ["LISTEN".to_owned(), name.to_owned()].into(),
             took: Duration::from_millis(1),
         };
         let leak = Judged {
@@ -181,7 +208,14 @@ mod tests {
         let text = table.text();
         assert!(text.contains("leak     bad   sets\n           step   B: SHOW x\n"), "{text}");
         let markdown = table.markdown("pgbouncer");
-        assert!(markdown.contains("| bad | sets | leak | `B: SHOW x` | `D(a\\|b)` | `D(c)` |"), "{markdown}");
+        assert!(
+            markdown.contains("| bad | sets | leak | LISTEN; bad | `B: SHOW x` | `D(a\\|b)` | `D(c)` |"),
+            "{markdown}"
+        );
+        assert!(
+            markdown.contains("such as |\n|---|---|---|\n| LISTEN | 2 | `good` |\n| bad |"),
+            "{markdown}"
+        );
         let json: serde_json::Value = serde_json::from_str(&table.json("x")).expect("it is JSON");
         assert_eq!(json["totals"]["leak"], 1);
         assert_eq!(json["cases"][1]["here"], "D(c)");

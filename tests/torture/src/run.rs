@@ -1,5 +1,6 @@
 //! All scenarios, one after the other or on several databases at once.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use anyhow::{Context, bail};
 
 use crate::dsn::Dsn;
 use crate::play::play;
+use crate::reasons::ReasonsCommand;
 use crate::report::{CaseResult, TortureTable};
 use crate::scenario::Scenario;
 use crate::stage::{Prompter, Stage};
@@ -31,6 +33,8 @@ pub struct TortureOptions {
     pub wait: Duration,
     /// How many databases are played on at once. One is the DSNs' own; for more, `DATABASE_torture_N` are made and dropped.
     pub jobs: usize,
+    /// What tells why the pooler keeps server connections, asked after each step. It is of all databases: with one job only.
+    pub reasons: Option<ReasonsCommand>,
 }
 
 /// Plays what `options` say; `progress` hears of each scenario that is done, from any thread.
@@ -50,6 +54,9 @@ pub fn run(
     if !(1..=JOBS_MAX).contains(&options.jobs) {
         bail!("{} jobs make no sense: 1 to {JOBS_MAX} do", options.jobs);
     }
+    if options.jobs > 1 && options.reasons.is_some() {
+        bail!("reasons can be asked for with one job only");
+    }
     let databases = Databases::make(options)?;
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::with_capacity(scenarios.len()));
@@ -59,7 +66,7 @@ pub fn run(
             .iter()
             .map(|(direct, pooler)| {
                 scope.spawn(|| -> anyhow::Result<()> {
-                    let mut prompter = prepared(direct, pooler)?;
+                    let mut prompter = prepared(direct, pooler)?.asking(options.reasons.clone());
                     while let Some((at, scenario)) = take(&next, &scenarios) {
                         let result = one(scenario, &mut prompter, options.wait);
                         progress(&result, scenarios.len());
@@ -96,21 +103,33 @@ fn take<'s>(next: &AtomicUsize, scenarios: &'s [Scenario]) -> Option<(usize, &'s
 
 fn one(scenario: &Scenario, prompter: &mut Prompter, wait: Duration) -> CaseResult {
     let started = Instant::now();
-    let judged = compared(scenario, prompter, wait)
-        .unwrap_or_else(|error| Judged::void("beside the clients".to_owned(), format!("{error:#}")));
-    CaseResult { name: scenario.name.clone(), about: scenario.about.clone(), judged, took: started.elapsed() }
+    let (judged, kept) = compared(scenario, prompter, wait).unwrap_or_else(|error| {
+        (Judged::void("beside the clients".to_owned(), format!("{error:#}")), BTreeSet::new())
+    });
+    CaseResult {
+        name: scenario.name.clone(),
+        about: scenario.about.clone(),
+        judged,
+        kept,
+        took: started.elapsed(),
+    }
 }
 
-fn compared(scenario: &Scenario, prompter: &mut Prompter, wait: Duration) -> anyhow::Result<Judged> {
+/// The verdict, and why the pooler has kept server connections.
+fn compared(
+    scenario: &Scenario,
+    prompter: &mut Prompter,
+    wait: Duration,
+) -> anyhow::Result<(Judged, BTreeSet<String>)> {
     if !prompter.has(scenario.need)? {
-        return Ok(Judged::plain(TortureVerdict::Skipped));
+        return Ok((Judged::plain(TortureVerdict::Skipped), BTreeSet::new()));
     }
     let direct = play(scenario, Stage::Direct, prompter, wait)?;
     if let Some(fault) = fault_of_direct(scenario, &direct) {
-        return Ok(fault);
+        return Ok((fault, BTreeSet::new()));
     }
     let pooled = play(scenario, Stage::Pooled, prompter, wait)?;
-    Ok(judge(scenario, &direct, &pooled))
+    Ok((judge(scenario, &direct, &pooled), pooled.kept))
 }
 
 /// A direct connection to a database in which schema `torture` has been made anew.

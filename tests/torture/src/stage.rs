@@ -1,5 +1,6 @@
 //! Where a scenario is played, and the direct connection beside it that prepares, waits and cleans.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -7,6 +8,7 @@ use anyhow::{Context, bail};
 use crate::client::{LoginFailure, TortureClient};
 use crate::dsn::Dsn;
 use crate::flight;
+use crate::reasons::ReasonsCommand;
 use crate::scenario::{Need, Until};
 use crate::seen::{Seen, SeenEnd};
 
@@ -32,6 +34,7 @@ pub struct Prompter {
     client: TortureClient,
     direct: Dsn,
     pooler: Dsn,
+    reasons: Option<ReasonsCommand>,
 }
 
 impl Prompter {
@@ -41,9 +44,27 @@ impl Prompter {
     /// The login is refused, or the server cannot be reached.
     pub fn connect(direct: &Dsn, pooler: &Dsn) -> anyhow::Result<Self> {
         match TortureClient::connect(direct, &[], SERVER_WAIT) {
-            Ok(client) => Ok(Self { client, direct: direct.clone(), pooler: pooler.clone() }),
+            Ok(client) => Ok(Self { client, direct: direct.clone(), pooler: pooler.clone(), reasons: None }),
             Err(LoginFailure::Refused(error)) => bail!("the direct server refuses the login: {error}"),
             Err(LoginFailure::Broken(error)) => Err(error).context("no connection to the direct server"),
+        }
+    }
+
+    /// With a command that is asked for reasons.
+    #[must_use]
+    pub fn asking(mut self, reasons: Option<ReasonsCommand>) -> Self {
+        self.reasons = reasons;
+        self
+    }
+
+    /// Why the pooler keeps server connections now, if there is a command to ask.
+    ///
+    /// # Errors
+    /// As [`ReasonsCommand::ask`].
+    pub fn reasons(&self, stage: Stage) -> anyhow::Result<BTreeSet<String>> {
+        match (&self.reasons, stage) {
+            (Some(command), Stage::Pooled) => command.ask(),
+            (None, _) | (_, Stage::Direct) => Ok(BTreeSet::new()),
         }
     }
 
