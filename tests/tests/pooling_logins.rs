@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use trunkline_cluster::Server;
 use trunkline_codec::write;
-use trunkline_tests::{Auth, Endpoint, EndpointBuilder, PoolRole, Wire, eventually, shared_cluster};
+use trunkline_tests::{
+    Auth, Endpoint, EndpointBuilder, PoolRole, Wire, eventually, http_get, shared_cluster,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Beyond `cache_ttl`, a server has to let a client of the role in again.
@@ -192,4 +194,124 @@ fn session_mode_closes_a_connection_that_nothing_can_clean() {
             !role.processes(primary()).contains(&process)
         });
     }
+}
+
+/// Clients that have a name each in their startup packets.
+fn named_clients(endpoint: &Endpoint, role: PoolRole, count: usize) -> Vec<(String, Wire)> {
+    let names = (0..count).map(|number| format!("app {number}"));
+    let connect = |name: String| {
+        let wire = role.login().with("application_name", &name).connect(endpoint.writes());
+        (name, wire)
+    };
+    names.map(connect).collect()
+}
+
+/// How many connections were opened for clients.
+fn opened(endpoint: &Endpoint) -> u64 {
+    let metrics = http_get(endpoint.http(), "/metrics").unwrap().body;
+    let line = "trunkline_pool_checkouts_total{result=\"opened\"} ";
+    metrics.lines().find_map(|found| found.strip_prefix(line)).unwrap().parse().unwrap()
+}
+
+const NAME: &str = "SELECT current_setting('application_name')";
+
+#[test]
+fn clients_of_thirty_names_share_three_connections() {
+    let role = role("of_names");
+    for threads in [1, 2] {
+        let endpoint = transactions(3).threads(threads).key("auth.cache_ttl", LONG).start();
+        let mut clients = named_clients(&endpoint, role, 30);
+        let before = opened(&endpoint);
+        for turn in 0..6 {
+            for (name, client) in &mut clients {
+                assert_eq!(client.parameters["application_name"], *name);
+                assert_eq!(client.value(NAME), *name);
+                let shown = "SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+                assert_eq!(client.value(shown), *name);
+                match turn {
+                    0 => fine(client, "RESET application_name"),
+                    1 => fine(client, "SET application_name = 'mine'"),
+                    2 => fine(client, "DISCARD ALL"),
+                    3 => fine(client, "BEGIN; RESET ALL"),
+                    _read => {}
+                }
+                let expected = if turn == 1 { "mine" } else { name };
+                assert_eq!(client.value(NAME), expected, "in turn {turn}");
+                if turn == 1 {
+                    fine(client, "RESET ALL");
+                }
+                if turn == 3 {
+                    fine(client, "COMMIT");
+                }
+            }
+        }
+        assert_eq!(opened(&endpoint), before, "no packet needs a connection of its own");
+        assert!(role.processes(primary()).len() <= 3);
+        clients.into_iter().for_each(|(_, client)| leave(client));
+    }
+}
+
+#[test]
+fn what_drivers_ask_for_at_the_login_is_each_clients_own_on_one_connection() {
+    let role = role("of_drivers");
+    let endpoint = transactions(1).key("auth.cache_ttl", LONG).start();
+    let ask = "SELECT current_setting('extra_float_digits') || ' ' || current_setting('statement_timeout') || ' ' \
+               || current_setting('lock_timeout') || ' ' || current_setting('client_min_messages')";
+    let login = || role.login();
+    let clients = [
+        (login(), "1 0 0 notice"),
+        (login().with("extra_float_digits", "3").with("client_min_messages", "WARNING"), "3 0 0 warning"),
+        (login().with("options", "-c statement_timeout=50s -c lock-timeout=7000"), "1 50s 7s notice"),
+        (login().with("options", "-c statement_timeout=50s").with("statement_timeout", "0"), "1 0 0 notice"),
+    ];
+    let mut clients = clients.map(|(login, expected)| (login.connect(endpoint.writes()), expected));
+    let process = clients[0].0.value(WHO);
+    for sql in
+        ["SELECT 1", "SET statement_timeout = '9s'; SET extra_float_digits = 0", "RESET ALL", "DISCARD ALL"]
+    {
+        for (client, expected) in &mut clients {
+            if !sql.starts_with("SET") {
+                fine(client, sql);
+                assert_eq!(client.value(ask), *expected, "after {sql}");
+                assert_eq!(client.value(WHO), process);
+            } else {
+                fine(client, sql);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_value_that_a_server_refuses_ends_the_login_as_there() {
+    let role = role("of_wrong_values");
+    let endpoint = transactions(2).key("auth.cache_ttl", LONG).start();
+    leave(role.connect(endpoint.writes()));
+    for (name, value) in
+        [("extra_float_digits", "many"), ("extra_float_digits", "99"), ("statement_timeout", "-5")]
+    {
+        let login = role.login().with(name, value);
+        let direct = login.try_connect(primary().port()).unwrap_err();
+        let pooled = login.try_connect(endpoint.writes()).unwrap_err();
+        assert_eq!((&pooled.severity, &pooled.code), (&direct.severity, &direct.code), "{name} = {value}");
+        let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+        assert_eq!(first(&pooled.text), first(&direct.text), "{name} = {value}");
+    }
+    assert_eq!(role.connect(endpoint.writes()).value("SELECT 'fine'"), "fine");
+}
+
+#[test]
+fn names_with_the_clients_address_share_connections() {
+    let role = role("of_addresses");
+    let listener = "[[listener]]\nname = \"writes\"\naddress = \"127.0.0.1:1\"\n\
+                    target_session_attrs = \"read-write\"\napplication_name_add_host = \"on\"\n";
+    let endpoint = transactions(1).key("auth.cache_ttl", LONG).toml(listener).start();
+    let mut clients = named_clients(&endpoint, role, 5);
+    for _ in 0..3 {
+        for (name, client) in &mut clients {
+            let shown = client.value(NAME);
+            assert!(shown.starts_with(&format!("{name} - 127.0.0.1:")), "{shown}");
+            assert_eq!(client.parameters["application_name"], *name, "the client is told its own");
+        }
+    }
+    assert_eq!(role.processes(primary()).len(), 1);
 }

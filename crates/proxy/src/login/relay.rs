@@ -97,6 +97,8 @@ pub(super) async fn log_in(
                     client_read_ahead: read_ahead,
                     relogin,
                     seat: None,
+                    settings: None,
+                    reported: None,
                     version,
                     preface,
                 });
@@ -276,6 +278,8 @@ async fn pass_through(
         client_read_ahead,
         relogin: None,
         seat: None,
+        settings: None,
+        reported: None,
         version,
         preface: BytesMut::new(),
     })

@@ -168,8 +168,12 @@ impl Relay {
         let slot = Slots::enter(&worker);
         let live = worker.shared.live();
         let role = attach::role_of(&worker, new_session.server.lease.server(), new_session.is_standby);
-        let mut session = Session::new(record::session_settings(&worker, &live, &new_session, role), now)
-            .with_functions(new_session.functions.clone());
+        let session = Session::new(record::session_settings(&worker, &live, &new_session, role), now);
+        let session = match new_session.settings.clone() {
+            Some(settings) => session.with_startup(settings, new_session.server.state.login_parameters()),
+            None => session,
+        };
+        let mut session = session.with_functions(new_session.functions.clone());
         session.process_at_login(new_session.info.process_id);
         if new_session.server.member.is_some() {
             let ServerConnection { name, state, .. } = &*new_session.server;

@@ -9,6 +9,7 @@ use trunkline_reactor::timer;
 use trunkline_session::{ConnectionState, SessionState};
 use trunkline_topology::Address;
 
+use super::align::WantedBy;
 use super::login::{LoginError, LoginReply};
 use super::means::LoginMeans;
 use super::patience::answered;
@@ -116,6 +117,7 @@ pub(crate) async fn check_out(
     let mut means = LoginMeans::new(search.worker, who).await;
     let goes_on = matches!(&pooled, Some(Pooled { who: PooledClient::Going { .. }, .. }));
     let is_login = search.moving.is_none() && !goes_on;
+    let whose = if is_login { WantedBy::Login } else { WantedBy::Session };
     loop {
         let (mut server, place) = match &mut pooled {
             // Boxed as the login is: where a connection is idle, neither is needed, and both are large.
@@ -124,7 +126,7 @@ pub(crate) async fn check_out(
                 FromPool::New(server, place) => (server, Some(place)),
                 FromPool::Idle(server, check) => {
                     search.must_show(pooled.last(), &server);
-                    match search.align_idle(server, wanted, check, timeout).await? {
+                    match search.align_idle(server, (wanted, whose), check, timeout).await? {
                         Some(taken) => return Ok(taken),
                         None => continue,
                     }
@@ -146,7 +148,7 @@ pub(crate) async fn check_out(
                     search.joins_pool(&mut server, place, pooled, who);
                 }
                 let taken = ReadyServer::new(server, login_reply);
-                if let Some(taken) = search.align(taken, wanted, timeout).await? {
+                if let Some(taken) = search.align(taken, wanted, whose, timeout).await? {
                     return Ok(taken);
                 }
                 continue;
@@ -162,9 +164,12 @@ pub(crate) async fn check_out(
             timer::sleep(pause).await;
             continue;
         }
-        if error.is_too_many() {
+        if let Some(limit) = error.limit() {
             // Sessions that keep a connection may as well give it back.
             search.worker.shared.pools.client_waits();
+            if let Some(pooled) = &pooled {
+                pooled.seat.make_room(id, limit);
+            }
         }
         if is_login && error.is_at_limit() {
             search.hurry();

@@ -23,7 +23,7 @@ impl Session {
     pub fn state(&self) -> SessionState {
         let followed = self.carried.followed.as_deref();
         SessionState {
-            settings: followed.and_then(|followed| followed.settings().cloned()),
+            settings: self.carried.settings_wanted(),
             statements: followed.and_then(|followed| followed.prepared.wanted()),
             left: followed.and_then(|followed| followed.prepared.left()),
             sequences: self.sequences_left(),
@@ -69,7 +69,7 @@ impl Session {
             unnamed: self.unnamed_left(),
             own: residue.own,
             taint,
-            settings: followed.and_then(|followed| followed.settings().cloned()),
+            settings: self.carried.settings().cloned(),
             statements: followed.and_then(|followed| followed.prepared.there()),
             contents: self.contents().clone(),
             contents_max: match self.names {
@@ -87,6 +87,9 @@ impl Session {
     #[inline]
     pub fn connection_left(&mut self) {
         self.set_contents(Contents::default());
+        if let Some(followed) = &mut self.carried.followed {
+            followed.startup_restored();
+        }
         if self.names != StatementNames::OfClient
             && let Some(followed) = &mut self.carried.followed
             && followed.prepared.wanted().is_some()

@@ -166,7 +166,7 @@ impl Session {
         let era = followed.encoding.era();
         effects.iter().for_each(|effect| followed.prepared.pins_behind(effect, &mut pins));
         followed.pin_all(&pins);
-        followed.queue.push_back(QueuedRequest::Query { effects: effects.into(), pins, era });
+        followed.queue(QueuedRequest::Query { effects: effects.into(), pins, era });
         class.with_effects()
     }
 
@@ -177,7 +177,7 @@ impl Session {
         let Some(lasting) = effects.lasting else { return (text, effects.class) };
         let lasting = followed.prepared.all_behind(lasting);
         followed.pin_all(&lasting.pins);
-        followed.queue.push_back(QueuedRequest::Execute(lasting));
+        followed.queue(QueuedRequest::Execute(lasting));
         (text, effects.class.with_effects())
     }
 }

@@ -91,6 +91,8 @@ pub(crate) enum OwnRequest {
     Values,
     /// Its row tells whether what pins the session is there.
     Pins,
+    /// The server has this setting of the startup packet again.
+    StartupSet(Box<str>),
 }
 
 /// Which of the client's messages do not go to the server.

@@ -155,7 +155,8 @@ impl Session {
                     | OwnRequest::ContentClosed(_)
                     | OwnRequest::Check(_)
                     | OwnRequest::Fail
-                    | OwnRequest::Pins,
+                    | OwnRequest::Pins
+                    | OwnRequest::StartupSet(_),
                 )
                 | None => {}
             }
