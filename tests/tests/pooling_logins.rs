@@ -224,8 +224,8 @@ fn clients_of_thirty_names_share_three_connections() {
         let before = opened(&endpoint);
         for turn in 0..6 {
             for (name, client) in &mut clients {
-                assert_eq!(client.parameters["application_name"], *name);
                 assert_eq!(client.value(NAME), *name);
+                assert_eq!(client.parameters["application_name"], *name, "as it was told");
                 let shown = "SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()";
                 assert_eq!(client.value(shown), *name);
                 match turn {
