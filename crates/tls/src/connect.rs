@@ -69,15 +69,16 @@ pub fn no_protocol() -> io::Error {
     )
 }
 
-/// Why TLS that was begun unasked failed: a server that does not take that ends the connection, and says nothing. What else
-/// went wrong stays as it is.
+/// Why TLS that was begun unasked failed: a server that does not take that ends the connection and says nothing, as one does
+/// that dies meanwhile. What else went wrong stays as it is.
 #[must_use]
 pub fn begun_unasked(error: io::Error) -> StartTlsError {
     let told = match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
-            io::Error::other(
-                "the server ended the connection when TLS began without a request: sslnegotiation = \"direct\" needs \
-                 PostgreSQL 17 or newer, with ssl = on",
+            io::Error::new(
+                io::ErrorKind::ConnectionReset,
+                "the server ended the connection when TLS began without a request: if it is up, it is older than \
+                 PostgreSQL 17, which sslnegotiation = \"direct\" needs, or has ssl = off",
             )
         }
         _ => error,
