@@ -130,7 +130,10 @@ impl TokenLoad {
         let rows = format!("FROM generate_series(1, {ROWS})");
         let set = wire.query(&format!("SET application_name = '{token}'"));
         let prepared = wire.prepare("mine", &format!("SELECT '{token}', $1::text {rows}"));
-        if let Some(error) = set.error.or(prepared.error) {
+        // The same for all clients, who have it under names of their own.
+        let shared =
+            wire.prepare(&format!("shared by {token}"), &format!("SELECT $1::text, $2::text {rows}"));
+        if let Some(error) = set.error.or(prepared.error).or(shared.error) {
             return Some(format!("{error:?}"));
         }
         for turn in 0_u64.. {
@@ -138,10 +141,11 @@ impl TokenLoad {
                 return None;
             }
             let number = turn.to_string();
-            let answer = match turn % 4 {
+            let answer = match turn % 5 {
                 0 => wire.query(&format!("SELECT '{token}', {turn} {rows}")),
                 1 => wire.extended(&format!("SELECT $1::text, $2::text {rows}"), &[token, &number]),
                 2 => wire.execute("mine", &[&number]),
+                3 => wire.execute(&format!("shared by {token}"), &[token, &number]),
                 _ => wire.query(&format!("SELECT current_setting('application_name'), {turn} {rows}")),
             };
             if let Some(error) = &answer.error {

@@ -1,7 +1,8 @@
 //! Transaction mode under load: every row is for the client that asked, and no limit is exceeded.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use trunkline_tests::{
@@ -21,6 +22,121 @@ fn forty_clients_get_their_own_rows_while_server_connections_are_killed() {
     assert!(outcome.reading.is_empty(), "{:#?}", outcome.reading);
     // Two connections to the primary may each have had a request in flight.
     assert!(outcome.writing.len() <= 2 * outcome.kills, "{outcome:#?}");
+}
+
+#[test]
+fn clients_share_a_statement_of_one_content_and_each_gets_its_own_rows() {
+    const TURNS: usize = 5;
+    let role = PoolRole::create(shared_cluster(), "of_contents");
+    // What a function sees is not what the proxy shows of a session: the server connection's own statements.
+    let there = "CREATE FUNCTION public.contents_there() RETURNS text LANGUAGE sql AS $$ SELECT count(*) || ' run ' || \
+                 sum(generic_plans + custom_plans) FROM pg_prepared_statements WHERE name LIKE 'tl\\_%' AND statement LIKE '%of_contents%' $$";
+    shared_cluster().primary.psql(there).unwrap();
+    let endpoint = Endpoint::over(shared_cluster()).pooling(1).start();
+    let mut clients: Vec<Wire> = (0..6).map(|_| role.connect(endpoint.writes())).collect();
+    let sql = "SELECT $1::text, $2::text FROM generate_series(1, 3) of_contents";
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.prepare(&format!("own name {number}"), sql).error, None);
+    }
+    for turn in 0..TURNS {
+        for (number, client) in clients.iter_mut().enumerate() {
+            let own = [format!("token {number}"), turn.to_string()];
+            let answer = client.execute(&format!("own name {number}"), &own.each_ref().map(String::as_str));
+            assert_eq!(answer.error, None);
+            assert_eq!(answer.rows, vec![own.map(Some).to_vec(); 3], "another's row");
+        }
+    }
+    let there = clients[0].value("SELECT public.contents_there()");
+    let (statements, runs) = there.split_once(" run ").unwrap();
+    assert_eq!(statements, "1", "one for all");
+    // Without sharing, the last client's would be all.
+    assert!(runs.parse::<usize>().unwrap() > TURNS * (clients.len() - 1), "{there}");
+    assert_eq!(role.processes(&shared_cluster().primary).len(), 1);
+}
+
+/// How a client of the pool calls the function that is replaced.
+#[derive(Debug, Clone, Copy)]
+enum Calling {
+    Query,
+    Unnamed,
+    Named,
+    Executed,
+}
+
+/// A client that calls it in one way until it is told to end, and that logs in anew now and then.
+fn call(role: PoolRole, port: u16, how: Calling, is_over: &AtomicBool, calls: &AtomicU64) {
+    while !is_over.load(Ordering::Relaxed) {
+        let mut wire = role.connect(port);
+        assert_eq!(wire.prepare("named", "SELECT public.replaced($1::int)").error, None);
+        assert_eq!(wire.query("PREPARE executed AS SELECT public.replaced(1)").error, None);
+        for _ in 0..40 {
+            let answer = match how {
+                Calling::Query => wire.query("SELECT public.replaced(1)"),
+                Calling::Unnamed => wire.extended("SELECT public.replaced($1::int)", &["1"]),
+                Calling::Named => wire.execute("named", &["1"]),
+                Calling::Executed => wire.query("EXECUTE executed"),
+            };
+            assert_eq!(answer.error, None);
+            assert_eq!(answer.value(), "1");
+            calls.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn a_function_that_is_replaced_on_the_primary_leaks_nothing_into_the_pool() {
+    const REPLACED: u32 = 2;
+    /// How often the proxy looks at the functions of a database in use.
+    const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+    let role = PoolRole::create(shared_cluster(), "of_replaced");
+    let primary = &shared_cluster().primary;
+    let body = |body: &str| {
+        let sql = format!(
+            "CREATE OR REPLACE FUNCTION public.replaced(x int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN {body} RETURN x; END $$"
+        );
+        primary.psql(&sql).unwrap();
+    };
+    body("");
+    let endpoint = Endpoint::over(shared_cluster()).pooling(2).threads(2).start();
+    let port = endpoint.writes();
+    let is_over = AtomicBool::new(false);
+    let [calls, looks, leaks] = [0; 3].map(AtomicU64::new);
+    std::thread::scope(|scope| {
+        let _over = SetWhenDropped(&is_over);
+        for how in [Calling::Query, Calling::Unnamed, Calling::Named, Calling::Executed] {
+            let (is_over, calls) = (&is_over, &calls);
+            scope.spawn(move || call(role, port, how, is_over, calls));
+        }
+        for _ in 0..2 {
+            let (is_over, looks, leaks) = (&is_over, &looks, &leaks);
+            scope.spawn(move || {
+                let mut wire = role.connect(port);
+                while !is_over.load(Ordering::Relaxed) {
+                    if wire.value("SHOW work_mem") == "7777kB" {
+                        leaks.fetch_add(1, Ordering::Relaxed);
+                    }
+                    looks.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let go_on = |at_least: Duration| {
+            let began = Instant::now();
+            let goals = [&calls, &looks].map(|done| done.load(Ordering::Relaxed) + 30);
+            // The functions are read again, which takes a while where much is to be done.
+            eventually(3 * PATIENCE, "all go on", || {
+                let mut goals = [&calls, &looks].into_iter().zip(goals);
+                began.elapsed() >= at_least && goals.all(|(done, goal)| done.load(Ordering::Relaxed) >= goal)
+            });
+        };
+        for _ in 0..REPLACED {
+            // The proxy reads it as one that changes nothing.
+            go_on(2 * LOOK_INTERVAL);
+            body("PERFORM set_config('work_mem', '7777kB', false);");
+            go_on(Duration::ZERO);
+            body("");
+            assert_eq!(leaks.load(Ordering::Relaxed), 0, "others have what a client's function has set");
+        }
+    });
 }
 
 #[test]

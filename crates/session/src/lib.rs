@@ -108,9 +108,13 @@ pub use settings::{
     Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, StatementNames, Tracking,
 };
 pub use sql::fingerprint::Fingerprint;
-pub use sql::functions::{EffectsByName, FunctionCatalog, FunctionEffect, Functions, UnlistedFunctions};
+pub use sql::functions::{
+    EffectsByName, FUNCTIONS_FINGERPRINT, FunctionCatalog, FunctionEffect, Functions, RUN_SQL,
+    UnlistedFunctions,
+};
 pub use sql::operator_words::operator_words;
 pub use sql::source::FunctionSource;
+pub use sql::suspicious_names::names_temporary_schema;
 pub use sql::verb::command_word;
 pub use step::{ClientStep, ClientThen, Peer, Refused, ServerStep, ServerThen, Violation, ViolationError};
 pub use trunkline_codec::backend::TransactionStatus;

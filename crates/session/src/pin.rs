@@ -29,6 +29,8 @@ pub enum PinReason {
     Listen,
     /// It created a temporary table, view or sequence.
     TemporaryObject,
+    /// What it creates may be temporary without saying so: the `search_path` of its login names `pg_temp`.
+    TemporaryPath,
     /// It changed a setting in a way that the proxy does not follow.
     UnknownSetting,
     /// It logged in with `standard_conforming_strings` off, so its SQL is not read as the server reads it.
@@ -144,6 +146,7 @@ impl PinReason {
             | Self::AdvisoryLock
             | Self::Listen
             | Self::TemporaryObject
+            | Self::TemporaryPath
             | Self::StringsAtLogin
             | Self::SettingAfterStatements
             | Self::StatementsTooLarge
@@ -228,6 +231,7 @@ impl PinReason {
             | Self::UnexpectedMessage(_)
             | Self::SyncInFailedCopy
             | Self::Load
+            | Self::TemporaryPath
             | Self::StringsAtLogin
             | Self::StatementsTooLarge
             | Self::StatementNotDescribed
@@ -255,6 +259,7 @@ impl fmt::Display for PinReason {
             Self::Load => "LOAD",
             Self::Listen => "LISTEN",
             Self::TemporaryObject => "temporary object",
+            Self::TemporaryPath => "search_path of the login with pg_temp",
             Self::UnknownSetting => "setting that could not be followed",
             Self::StringsAtLogin => "standard_conforming_strings was off at login",
             Self::SettingAfterStatements => "setting changed after statements were prepared",

@@ -13,14 +13,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use trunkline_codec::startup::StartupMessage;
-use trunkline_session::LoginValue;
+use trunkline_session::{LoginValue, names_temporary_schema};
 use trunkline_topology::ServerId;
 
 use super::Defaults;
 use super::differences::{ReportedDefaults, corrected, differences, doubtful};
 use super::generation::{DefaultsVersion, LoginSetting, UserDefaults};
 use super::history::{History, PossibleGeneration};
-use super::startup::{StartupSetting, extended, has_statement_timeout};
+use super::startup::{StartupSetting, extended, has_statement_timeout, named};
 use crate::limits::DEFAULTS_CONFIRM_PATIENCE;
 
 /// When a session logged in: from the begin of the connection to the end of the login.
@@ -170,6 +170,13 @@ impl SessionDefaults {
     /// A hash of the defaults, for pools: equal where they are. 0 where they are not known.
     pub(crate) fn digest(&self) -> u32 {
         self.login().map_or(0, UserDefaults::digest)
+    }
+
+    /// Whether new objects of a session may be temporary without saying so, by the `search_path` of its login.
+    pub(crate) fn has_temporary_path(&self, startup: &StartupMessage) -> bool {
+        let own = named(startup, "search_path");
+        let by_default = || self.login().and_then(|login| login.value("search_path")).map(str::as_bytes);
+        own.as_deref().or_else(by_default).is_some_and(names_temporary_schema)
     }
 
     /// Whether the next login has a statement_timeout before the session's own settings are restored.

@@ -16,7 +16,7 @@ pub(super) struct FunctionRow {
     pub(super) extension: Option<String>,
     /// It can be called in the notation for columns, as `row.function`.
     pub(super) is_attribute: bool,
-    /// The settings that its SET clauses name.
+    /// The settings that its SET clauses name; `pg_temp` for a `search_path` that has it before other schemas.
     pub(super) sets: Vec<String>,
 }
 
@@ -122,6 +122,10 @@ const EXCEPTIONS: &[(&str, &str, Option<&str>)] = &[
     ("isn", "accept_weak_input", None),
     ("hll", "hll_set_", None),
     ("postgis_topology", "settopologygeometry", None),
+    // They run SQL that they are given as a value.
+    ("tablefunc", "connectby", None),
+    ("tablefunc", "crosstab", None),
+    ("xml2", "xpath_table", None),
 ];
 
 /// Libraries of PostgreSQL itself whose functions may be declared by hand.
@@ -229,6 +233,7 @@ mod tests {
         assert_eq!(with("seed").pin, Some(PinReason::SideEffects("setseed")));
         assert_eq!(with("App.tenant"), FunctionEffect::sets("app.tenant"));
         assert!(with("search_path").is_harmless());
+        assert_eq!(with("pg_temp").pin, Some(PinReason::TemporaryObject));
     }
 
     #[test]

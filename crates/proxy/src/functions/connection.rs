@@ -77,6 +77,8 @@ pub(super) struct CatalogFingerprint(String);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct FunctionsFingerprint {
     fingerprint: CatalogFingerprint,
+    /// As a session's server tells it, by [`trunkline_session::FUNCTIONS_FINGERPRINT`].
+    pub(super) own: String,
     pub(super) count: i64,
     pub(super) source_bytes: i64,
 }
@@ -157,11 +159,12 @@ impl CatalogConnection {
     }
 
     pub(super) async fn functions_fingerprint(&self) -> Result<FunctionsFingerprint, FunctionsReadError> {
-        let row = self.ask_one(sql::FUNCTIONS_FINGERPRINT).await?;
+        let row = self.ask_one(&sql::functions_fingerprint()).await?;
         Ok(FunctionsFingerprint {
             fingerprint: CatalogFingerprint(column(&row, 0)?),
-            count: column(&row, 1)?,
-            source_bytes: column(&row, 2)?,
+            own: column(&row, 1)?,
+            count: column(&row, 2)?,
+            source_bytes: column(&row, 3)?,
         })
     }
 

@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use trunkline_session::{
-    EffectsByName, FunctionCatalog, FunctionEffect, FunctionSource, UnlistedFunctions, operator_words,
+    EffectsByName, FunctionCatalog, FunctionEffect, FunctionSource, RUN_SQL, UnlistedFunctions,
+    operator_words,
 };
 
 use super::BuiltIn;
@@ -204,6 +205,9 @@ impl FunctionGraph {
             if function.is_attribute && !function.effect.is_harmless() {
                 words.entry(function.name.clone()).or_default().add(&function.effect);
             }
+        }
+        for name in RUN_SQL.iter().map(|name| name.as_bytes()).filter(|name| built_in.contains(*name)) {
+            by_name.entry(name).or_default().add(&FunctionEffect::of_name(name));
         }
         let functions: EffectsByName =
             by_name.iter().map(|(name, effect)| ((*name).into(), shared(effect))).collect();

@@ -86,6 +86,11 @@ impl FunctionsReader {
         FunctionCatalog::unread(self.shared.built_in.load_full(), UnlistedFunctions::Pins)
     }
 
+    /// The fingerprint of the functions that the last check has read; `None` if it could not, or does not, read them.
+    pub(super) fn fingerprint(&self) -> Option<&str> {
+        self.fingerprints.as_ref().map(|read| read.functions.own.as_str())
+    }
+
     /// Closes its connection for now.
     pub(super) fn rest(&mut self) {
         self.connection = None;

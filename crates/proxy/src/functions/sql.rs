@@ -3,17 +3,24 @@
 //! PostgreSQL's own objects have OIDs below 16384.
 //! Source: PostgreSQL 18, src/include/access/transam.h, `FirstNormalObjectId`.
 
+use trunkline_session::FUNCTIONS_FINGERPRINT;
+
 /// Names of the built-in functions, with their OIDs.
 pub(super) const BUILT_IN: &str =
     "SELECT p.oid, convert_to(p.proname::text, 'UTF8') FROM pg_proc p WHERE p.oid < 16384";
 
-/// A fingerprint that changes when a function does, the number of functions, and the length of their sources.
-pub(super) const FUNCTIONS_FINGERPRINT: &str = "\
-SELECT concat_ws(' ', \
- (SELECT sum(hashtextextended(concat_ws(' ', p.oid, p.xmin), 0)) FROM pg_proc p WHERE p.oid >= 16384), \
- (SELECT sum(hashtextextended(concat_ws(' ', e.oid, e.xmin), 0)) FROM pg_extension e)), \
- (SELECT count(*) FROM pg_proc p WHERE p.oid >= 16384), \
- (SELECT coalesce(sum(length(p.prosrc)), 0)::int8 FROM pg_proc p WHERE p.oid >= 16384)";
+/// A fingerprint that changes when a function or an extension does, the one of the functions alone, their number, and the
+/// length of their sources.
+pub(super) fn functions_fingerprint() -> String {
+    // Without OFFSET it would be computed twice.
+    format!(
+        "SELECT concat_ws(' ', f.own, \
+         (SELECT sum(hashtextextended(concat_ws(' ', e.oid, e.xmin), 0)) FROM pg_extension e)), f.own, \
+         (SELECT count(*) FROM pg_proc p WHERE p.oid >= 16384), \
+         (SELECT coalesce(sum(length(p.prosrc)), 0)::int8 FROM pg_proc p WHERE p.oid >= 16384) \
+         FROM (SELECT {FUNCTIONS_FINGERPRINT} AS own OFFSET 0) f"
+    )
+}
 
 /// A fingerprint that changes when something changes that may call a function.
 pub(super) const CALLERS_FINGERPRINT: &str = "\
@@ -52,7 +59,8 @@ pub(super) fn functions(version: u32) -> String {
          SELECT p.oid, convert_to(p.proname::text, 'UTF8'), l.lanname::text, \
          s.source, coalesce(p.probin, '')::text, e.extname::text, \
          coalesce(p.pronargs - p.pronargdefaults <= 1 AND t.typtype IN ('c', 'd', 'p'), false), \
-         ARRAY(SELECT split_part(s.setting, '=', 1) FROM unnest(p.proconfig) s(setting)) \
+         ARRAY(SELECT CASE WHEN s.setting ~* '^search_path=(\"?pg_temp|.*pg_temp.*,)' THEN 'pg_temp' \
+         ELSE split_part(s.setting, '=', 1) END FROM unnest(p.proconfig) s(setting)) \
          FROM counted s JOIN pg_proc p ON p.oid = s.oid JOIN pg_language l ON l.oid = p.prolang \
          LEFT JOIN pg_type t ON t.oid = p.proargtypes[0] \
          LEFT JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' \
@@ -63,11 +71,13 @@ pub(super) fn functions(version: u32) -> String {
 
 /// What uses one of the built-in functions `$1` directly: class and OID of the dependent, OID of the function.
 /// PostgreSQL records no dependencies on built-in objects. `$2` is a regular expression that finds them in
-/// expressions.
+/// expressions. A view of `pg_settings` counts as a user of `set_config` (2078), which an UPDATE of it calls.
 pub(super) const USERS_OF_BUILT_IN: &str = "\
 SELECT x.class, x.object, x.function::oid FROM ( \
  SELECT 'pg_rewrite'::regclass::oid, w.oid, substring(concat(w.ev_action::text, w.ev_qual::text) from $2) \
   FROM pg_rewrite w WHERE w.oid >= 16384 \
+ UNION ALL SELECT 'pg_rewrite'::regclass::oid, w.oid, '2078' FROM pg_rewrite w WHERE w.oid >= 16384 \
+  AND w.ev_action::text LIKE concat('%:relid ', 'pg_settings'::regclass::oid, ' %') \
  UNION ALL SELECT 'pg_policy'::regclass::oid, p.oid, \
   substring(concat(p.polqual::text, p.polwithcheck::text) from $2) FROM pg_policy p \
  UNION ALL SELECT 'pg_attrdef'::regclass::oid, a.oid, substring(a.adbin::text from $2) FROM pg_attrdef a \

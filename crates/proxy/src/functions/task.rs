@@ -50,6 +50,7 @@ pub(super) async fn run(
                 FUNCTION_UNREADABLE_PAUSE
             }
         };
+        functions.have_fingerprint(reader.fingerprint());
         let _is_set_already = first_look.set(());
         schedule.looked(began, Instant::now(), pause);
         loop {

@@ -192,6 +192,7 @@ impl Relay {
         let names = self.context.info.names.of_login();
         if let Some(own) = self.context.own.reloaded(&self.worker.shared.defaults, names) {
             self.context.own = Arc::new(own);
+            self.heed_login_path();
         }
     }
 

@@ -31,6 +31,15 @@ impl Relay {
             );
             self.session.ask_login_values(keys.iter().map(|key| &**key));
         }
+        self.heed_login_path();
+    }
+
+    /// Pins the session if its login has given it a `search_path` in which tables are temporary without saying so.
+    pub(super) fn heed_login_path(&mut self) {
+        let SessionContext { own, relogin, .. } = &*self.context;
+        if relogin.as_ref().is_some_and(|relogin| own.has_temporary_path(&relogin.login.startup)) {
+            self.session.pin_temporary_path();
+        }
     }
 
     /// Wakes the session when the defaults may have been read since its first login. Returns whether to wait for
@@ -48,6 +57,7 @@ impl Relay {
     pub(super) fn take_defaults(&mut self) {
         if let Some(values) = self.session.take_login_values() {
             Arc::make_mut(&mut self.context.own).told(values);
+            self.heed_login_path();
         }
     }
 }

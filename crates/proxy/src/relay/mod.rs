@@ -162,23 +162,29 @@ enum Next {
     End(Ending),
 }
 
+/// What the client's session is on its first server.
+fn begun(worker: &Worker, live: &Live, new_session: &NewSession, now: Instant) -> Session {
+    let ServerConnection { lease, name, state, member, .. } = &*new_session.server;
+    let role = attach::role_of(worker, lease.server(), new_session.is_standby);
+    let session = Session::new(record::session_settings(worker, live, new_session, role), now);
+    let session = match new_session.settings.clone() {
+        Some(settings) => session.with_startup(settings, state.login_parameters()),
+        None => session,
+    };
+    let mut session = session.with_functions(new_session.functions.clone());
+    session.process_at_login(new_session.info.process_id);
+    if member.is_some() {
+        session.connection_taken(Arc::clone(name), role, Bytes::new(), state);
+    }
+    session
+}
+
 impl Relay {
     pub(crate) fn new(worker: Rc<Worker>, client: Transport, new_session: Box<NewSession>) -> Self {
         let now = Instant::now();
         let slot = Slots::enter(&worker);
         let live = worker.shared.live();
-        let role = attach::role_of(&worker, new_session.server.lease.server(), new_session.is_standby);
-        let session = Session::new(record::session_settings(&worker, &live, &new_session, role), now);
-        let session = match new_session.settings.clone() {
-            Some(settings) => session.with_startup(settings, new_session.server.state.login_parameters()),
-            None => session,
-        };
-        let mut session = session.with_functions(new_session.functions.clone());
-        session.process_at_login(new_session.info.process_id);
-        if new_session.server.member.is_some() {
-            let ServerConnection { name, state, .. } = &*new_session.server;
-            session.connection_taken(Arc::clone(name), role, Bytes::new(), state);
-        }
+        let session = begun(&worker, &live, &new_session, now);
         let is_replication = new_session.is_replication;
         let NewSession {
             permit,
@@ -225,7 +231,7 @@ impl Relay {
             exported: None,
             _permit: permit,
         };
-        let relay = Relay {
+        let mut relay = Relay {
             worker,
             slot,
             live,
@@ -243,6 +249,7 @@ impl Relay {
             watch: watch::Watch::new(),
             context: Box::new(context),
         };
+        relay.heed_login_path();
         relay.offer_login(FillOffer::NewClient);
         relay
     }

@@ -2,6 +2,7 @@
 
 mod logins;
 mod planned;
+mod poisoned;
 mod pools;
 mod repeats;
 mod verdicts;

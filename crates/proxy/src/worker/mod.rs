@@ -23,6 +23,8 @@ use trunkline_reactor::timer::{self, Ticker};
 pub(crate) use self::accept::serve;
 #[cfg(test)]
 pub(crate) use self::pools::read_mail;
+#[cfg(test)]
+pub(crate) use self::pools::tick as tick_pools;
 use crate::certificates;
 use crate::context::{Inbox, OpenedSocket, Order, RunPhase, Shared, Worker};
 use crate::limits::{REBALANCE_INTERVAL, TICK};

@@ -11,6 +11,7 @@ use crate::limits::{EXECUTE_DEPTH_MAX, EXECUTE_LOOKUPS_MAX};
 use crate::pin::PinReason;
 use crate::pins::Pins;
 use crate::sql::effect::Effect;
+use crate::sql::read::FunctionUse;
 
 impl StatementEffects {
     /// Adds the reasons of the statement, which may run without the session seeing it.
@@ -60,6 +61,13 @@ impl Prepared {
             pins.extend(&lasting.pins);
             self.gather(&lasting.effect, pins, lookups);
         }
+    }
+
+    /// Whether a statement that one with this effect runs, or may run, calls functions.
+    pub(crate) fn calls_behind(&self, effect: &Effect) -> FunctionUse {
+        let (Effect::Execute(name) | Effect::Explained(name)) = effect else { return FunctionUse::None };
+        let calls = |effects: &StatementEffects| effects.calls == FunctionUse::Possible;
+        if self.called(name).any(calls) { FunctionUse::Possible } else { FunctionUse::None }
     }
 
     /// The reasons of the statements that a Bind finds under a name if the newest Parse fails.

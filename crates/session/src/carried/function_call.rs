@@ -6,7 +6,7 @@ use crate::pin::PinReason;
 use crate::pins::Pins;
 use crate::sql::Class;
 use crate::sql::effect::Effect;
-use crate::sql::read::Reading;
+use crate::sql::read::{FunctionUse, Reading};
 use crate::sql::set_config::effect_of_arguments;
 
 /// The effect of a function on its session.
@@ -59,7 +59,8 @@ pub(crate) fn read(body: &[u8], is_whole: bool) -> Reading {
         },
         CallEffect::Pin(reason) => (vec![Effect::None], Pins::from(reason)),
     };
-    Reading { class: Class::ONCE, pins, effects }
+    // One of a user is not known.
+    Reading { class: Class::ONCE, pins, effects, calls: FunctionUse::None }
 }
 
 /// The effect of a call of `set_config`. `None` when it is unknown.

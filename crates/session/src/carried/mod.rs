@@ -5,7 +5,7 @@
 //! - [`executed`], [`function_call`], [`long`]: statements run by SQL EXECUTE, functions called by message, SQL that is
 //!   sent in parts.
 //! - [`unsettled`]: called functions whose effects are not known yet; [`recent_calls`]: called functions that may have
-//!   been replaced; [`read_back`]: values that functions have set; [`pin_question`]: whether
+//!   been replaced; [`call_proof`]: whether they were; [`read_back`]: values that functions have set; [`pin_question`]: whether
 //!   what pins is still there; [`login_values`]: values from the login.
 //! - [`encoding`]: the client_encoding under which a text was sent.
 //! - [`parameters`], [`processes`]: what the client knows of its server.
@@ -16,6 +16,7 @@
 //! - [`diff`]: what another server connection lacks of it; [`alignment`]: the messages that bring it there.
 
 pub(crate) mod alignment;
+pub(crate) mod call_proof;
 pub(crate) mod connection;
 pub(crate) mod content;
 pub(crate) mod diff;

@@ -9,6 +9,7 @@ use crate::carried::login_values::value_at_login;
 use crate::carried::parameters::ReportedParameters;
 use crate::pin::PinReason;
 use crate::sql::effect::Change;
+use crate::sql::suspicious_names::names_temporary_schema;
 
 impl Followed {
     /// Whether values have to be read at the next idle point: nothing else pins the session.
@@ -36,7 +37,12 @@ impl Followed {
         let changes = changes(self.unsettled.keys(), now);
         self.login_values.have_come(at_login.iter().copied());
         let era = self.encoding.era();
-        changes.into_iter().for_each(|change| self.change(change, era, told));
+        for change in changes {
+            if change.sets_path().is_some_and(names_temporary_schema) {
+                self.pin(PinReason::TemporaryObject);
+            }
+            self.change(change, era, told);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::carried::call_proof::{CallDoubt, CallProof};
 use crate::carried::followed::Followed;
 use crate::carried::recent_calls::{CalledBy, RecentCalls};
 use crate::limits::{READ_BACK_MAX, UNREAD_NAMES_MAX};
@@ -10,12 +11,12 @@ use crate::pin::PinReason;
 use crate::pins::Pins;
 use crate::sql::calls::{CalledNames, Calls, calls, calls_in_part, may_call};
 use crate::sql::functions::{Called, Functions, UnlistedFunctions};
-use crate::sql::read::{Reading, read, read_with};
+use crate::sql::read::{FunctionUse, Reading, read, read_with};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Unsettled {
-    functions: Option<Arc<Functions>>,
+    pub(super) functions: Option<Arc<Functions>>,
     /// The generation that prepared statements were read with.
     generation: u64,
     /// Settings that called functions may change.
@@ -26,6 +27,7 @@ pub(crate) struct Unsettled {
     /// Functions, or objects that may call them, were created or changed in this transaction.
     has_defined: bool,
     recent_calls: RecentCalls,
+    pub(super) proof: CallProof,
 }
 
 impl Unsettled {
@@ -67,10 +69,14 @@ impl Unsettled {
         let mut called = CalledNames::default();
         let found = self.functions.as_ref().and_then(|functions| calls(sql, functions, &mut called));
         self.called_lately(&called, CalledBy::Statement);
-        match found {
+        let mut reading = match found {
             None => self.of_relations(read(sql)),
             Some(calls) => self.read_called(sql, calls, types),
+        };
+        if !called.is_empty() || reading.pins.contains(PinReason::UnreadFunction) {
+            reading.calls = FunctionUse::Possible;
         }
+        reading
     }
 
     /// Reads SQL that makes these calls.
@@ -113,6 +119,7 @@ impl Unsettled {
         }
         if let (false, Some(functions)) = (calls.unread.is_empty(), &self.functions) {
             pins.add(PinReason::UnreadFunction);
+            self.proof.called();
             self.look = functions.next_look();
             for name in &calls.unread {
                 if self.names.contains(name) {
@@ -168,6 +175,7 @@ impl Unsettled {
     pub(crate) fn called_lately(&mut self, called: &CalledNames, by: CalledBy) {
         if let (false, Some(functions)) = (called.is_empty(), &self.functions) {
             self.recent_calls.add(called, by, functions);
+            self.proof.called();
         }
     }
 
@@ -183,7 +191,7 @@ impl Unsettled {
     #[inline]
     pub(crate) fn is_settled(&self) -> bool {
         let Some(functions) = &self.functions else { return true };
-        self.names.is_empty() && self.recent_calls.is_settled(functions)
+        self.names.is_empty() && !self.is_looking() && self.recent_calls.is_settled(functions)
     }
 
     /// Whether the functions that prepared statements have called are not known yet.
@@ -286,11 +294,16 @@ impl Followed {
 
     /// Functions that were called earlier may be known by now.
     pub(crate) fn settle_calls(&mut self) {
+        // Before what looks have found is applied.
+        let doubt = self.unsettled.look_has_told();
         let pins = self.unsettled.settle_lately();
         self.pins.extend(&pins);
         if let Some(pins) = self.unsettled.settle() {
             self.pins.remove(PinReason::UnreadFunction);
             self.pins.extend(&pins);
+        }
+        if doubt == Some(CallDoubt::OtherFunctions) {
+            self.hidden.get_or_insert(PinReason::UnreadFunction);
         }
     }
 }

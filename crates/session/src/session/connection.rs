@@ -152,6 +152,9 @@ impl Session {
         if let Some(reason) = followed.hidden() {
             return Some(Taint::Lasting(reason));
         }
+        if !followed.unsettled.is_proven() {
+            return Some(Taint::UntilDiscardAll(PinReason::UnreadFunction));
+        }
         followed.prepared.must_describe().then_some(Taint::UntilDiscardAll(PinReason::StatementNotDescribed))
     }
 

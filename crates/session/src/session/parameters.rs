@@ -12,6 +12,7 @@ use crate::carried::processes::Processes;
 use crate::conversation::state::Mode;
 use crate::pin::PinReason;
 use crate::settings::{Mobility, ServerRole};
+use crate::sql::suspicious_names::names_temporary_schema;
 use crate::step::ViolationError;
 
 /// Type byte and length word.
@@ -80,7 +81,19 @@ impl Session {
         if name == b"standard_conforming_strings" && value != b"on" {
             self.followed().pin(PinReason::UnknownSetting);
         }
+        // PostgreSQL 18 reports it.
+        if name == b"search_path" && names_temporary_schema(value) {
+            self.followed().pin(PinReason::TemporaryObject);
+        }
         self.carried.parameters.tell(name, value)
+    }
+
+    /// The `search_path` of the login names the schema of temporary objects: the session keeps its server.
+    #[cold]
+    pub fn pin_temporary_path(&mut self) {
+        if self.mobility != Mobility::Fixed {
+            self.followed().pin(PinReason::TemporaryPath);
+        }
     }
 
     /// At the start: whether the login's parameters are followed, and how they say that SQL is read.

@@ -17,7 +17,7 @@ use crate::pin::{NotRepeatable, PinReason};
 use crate::settings::Mobility;
 use crate::sql::Class;
 use crate::sql::calls::{CalledNames, calls};
-use crate::sql::read::{Reading, may_execute, read};
+use crate::sql::read::{FunctionUse, Reading, may_execute, read};
 use crate::sql::suspicious_names::exports_snapshot;
 
 impl Session {
@@ -157,7 +157,7 @@ impl Session {
 
     /// A Query that is not plain.
     pub(crate) fn expect(&mut self, reading: Reading) -> Class {
-        let Reading { class, mut pins, effects } = reading;
+        let Reading { class, mut pins, effects, calls: _ } = reading;
         if effects.is_empty() {
             return class;
         }
@@ -165,6 +165,9 @@ impl Session {
         followed.read_again_if_changed();
         let era = followed.encoding.era();
         effects.iter().for_each(|effect| followed.prepared.pins_behind(effect, &mut pins));
+        if effects.iter().any(|effect| followed.prepared.calls_behind(effect) == FunctionUse::Possible) {
+            followed.unsettled.called_again();
+        }
         followed.pin_all(&pins);
         followed.queue(QueuedRequest::Query { effects: effects.into(), pins, era });
         class.with_effects()
@@ -174,7 +177,13 @@ impl Session {
     fn follow_execute(&mut self, body: &[u8]) -> (Option<TextId>, Class) {
         let Some(followed) = &mut self.carried.followed else { return (None, Class::PLAIN) };
         let (text, effects) = followed.prepared.execute_sent(body);
+        if effects.calls == FunctionUse::Possible {
+            followed.unsettled.called_again();
+        }
         let Some(lasting) = effects.lasting else { return (text, effects.class) };
+        if followed.prepared.calls_behind(&lasting.effect) == FunctionUse::Possible {
+            followed.unsettled.called_again();
+        }
         let lasting = followed.prepared.all_behind(lasting);
         followed.pin_all(&lasting.pins);
         followed.queue(QueuedRequest::Execute(lasting));
@@ -246,6 +255,8 @@ impl Session {
         let followed = self.followed();
         followed.carry.clear();
         let mut found = followed.long_part(part);
+        // In the parts, functions without effects are not looked for.
+        followed.unsettled.called_again();
         if long == LongMessage::Parse {
             // What the name will stand for when this is run is not known.
             if Parse::parse_prefix(part).is_some_and(|parse| may_execute(parse.sql)) {

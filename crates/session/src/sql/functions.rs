@@ -43,10 +43,13 @@ impl FunctionEffect {
         Self { pin: None, sets: vec![key.into()], is_once: true }
     }
 
-    /// The effect of the clause `SET key` of a function, whose value ends with the call.
+    /// The effect of the clause `SET key` of a function, whose value ends with the call; `pg_temp` stands for a
+    /// `search_path` that names it before others.
     #[must_use]
     pub fn of_clause(key: &str) -> Self {
         match key.to_ascii_lowercase() {
+            // A path in which objects are temporary without saying so.
+            key if key == "pg_temp" => Self::pins(PinReason::TemporaryObject),
             key if key == "seed" => Self::pins(PinReason::SideEffects("setseed")),
             // A custom setting exists from then on.
             key if key.contains('.') => Self::sets(&key),
@@ -57,6 +60,9 @@ impl FunctionEffect {
     /// The effect of a function of PostgreSQL or an extension, by its name or that of its C function.
     #[must_use]
     pub fn of_name(name: &[u8]) -> Self {
+        if let Some(runner) = RUN_SQL.iter().find(|runner| runner.as_bytes() == name) {
+            return Self::pins(PinReason::SideEffects(runner));
+        }
         let found = suspicious_names(name);
         let setting = found.has_set_config.then_some(PinReason::UnknownSetting);
         Self { pin: found.pins.first().or(setting), sets: Vec::new(), is_once: found.is_once }
@@ -84,6 +90,37 @@ impl FunctionEffect {
         self.is_once |= other.is_once;
         before != (self.pin, self.sets.len(), self.is_once)
     }
+}
+
+/// Functions of PostgreSQL that run SQL which they are given as a value, or read a relation that they are given so: what
+/// that calls is not seen.
+pub const RUN_SQL: [&str; 10] = [
+    "query_to_xml",
+    "query_to_xmlschema",
+    "query_to_xml_and_xmlschema",
+    "table_to_xml",
+    "table_to_xml_and_xmlschema",
+    "schema_to_xml",
+    "schema_to_xml_and_xmlschema",
+    "database_to_xml",
+    "ts_stat",
+    "ts_rewrite",
+];
+
+/// SQL for a value, a text, that changes whenever a user-defined function is created, replaced, altered or dropped. The same
+/// is asked of the server on which a session has called functions, under whatever `search_path` that has.
+pub const FUNCTIONS_FINGERPRINT: &str = "\
+(SELECT pg_catalog.concat_ws(' ', pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtextextended(\
+pg_catalog.concat_ws(' ', p.oid, p.xmin), 0))) FROM pg_catalog.pg_proc p \
+WHERE p.oid OPERATOR(pg_catalog.>=) '16384'::pg_catalog.oid)";
+
+/// Whether a server has the functions that the last look has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FingerprintComparison {
+    Same,
+    Other,
+    /// No look has read any.
+    Unknown,
 }
 
 /// Effects by name, as the server stores it.
@@ -175,9 +212,14 @@ pub struct Functions {
     /// The catalog is current after the look of this number.
     look_needed: AtomicU64,
     changes: ArcSwap<Vec<ChangedFunction>>,
+    /// A hash of [`FUNCTIONS_FINGERPRINT`] by the last look; [`NO_FINGERPRINT`] when that has read none.
+    fingerprint: AtomicU64,
     /// The last look that could not read the functions.
     unreadable: AtomicU64,
 }
+
+/// Stands for the hash of a fingerprint that is not known.
+const NO_FINGERPRINT: u64 = 0;
 
 /// A function whose effect has grown since the look before.
 #[derive(Clone, Debug)]
@@ -210,6 +252,7 @@ impl Functions {
             looks_done: AtomicU64::new(0),
             look_needed: AtomicU64::new(1),
             changes: ArcSwap::default(),
+            fingerprint: AtomicU64::new(NO_FINGERPRINT),
             unreadable: AtomicU64::new(0),
         }
     }
@@ -243,6 +286,22 @@ impl Functions {
     /// The number of the last look that could not read them.
     pub(crate) fn unreadable_look(&self) -> u64 {
         self.unreadable.load(Ordering::Acquire)
+    }
+
+    /// What the last look has read has this [`FUNCTIONS_FINGERPRINT`]; `None` when it could not read it. Call it behind
+    /// [`Self::look_ended`]: who finds this fingerprint on a server finds what that has noted.
+    pub fn have_fingerprint(&self, fingerprint: Option<&str>) {
+        let hash = fingerprint.map_or(NO_FINGERPRINT, |fingerprint| hash_of(fingerprint.as_bytes()));
+        self.fingerprint.store(hash, Ordering::Release);
+    }
+
+    /// Compares what a server has told.
+    pub(crate) fn compare(&self, told: &[u8]) -> FingerprintComparison {
+        match self.fingerprint.load(Ordering::Acquire) {
+            NO_FINGERPRINT => FingerprintComparison::Unknown,
+            read if read == hash_of(told) => FingerprintComparison::Same,
+            _other => FingerprintComparison::Other,
+        }
     }
 
     fn note_changes(&self, look: u64, catalog: &FunctionCatalog) {
@@ -360,88 +419,4 @@ impl Functions {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicUsize;
-    use std::task::{Wake, Waker};
-
-    use super::*;
-
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    #[test]
-    fn the_reader_wakes_for_a_session_that_waits_and_if_it_rests_for_a_call() {
-        let functions = Functions::new(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread));
-        let woken = Arc::new(Woken::default());
-        let waker = Waker::from(Arc::clone(&woken));
-        let is_wanted = |if_used| functions.poll_wanted(&mut Context::from_waker(&waker), if_used).is_ready();
-        assert!(!is_wanted(true));
-        drop(functions.load());
-        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
-        assert!(is_wanted(true) && !is_wanted(false));
-        functions.next_look();
-        assert_eq!(woken.0.load(Ordering::Relaxed), 2);
-        assert!(is_wanted(false));
-        functions.next_look();
-        assert_eq!(woken.0.load(Ordering::Relaxed), 2, "it is awake");
-        assert!(functions.take_use());
-        functions.look_begins();
-        assert!(!is_wanted(true));
-    }
-
-    #[test]
-    fn deeds_add_up_and_end_at_the_limit() {
-        let mut effect = FunctionEffect::default();
-        assert!(effect.add(&FunctionEffect::sets("b.b")) && effect.add(&FunctionEffect::sets("a.a")));
-        assert!(!effect.add(&FunctionEffect::sets("a.a")), "nothing new");
-        assert_eq!(effect.sets, ["a.a".into(), "b.b".into()]);
-        for n in effect.sets.len()..READ_BACK_MAX {
-            effect.add(&FunctionEffect::sets(&format!("n.n{n:03}")));
-        }
-        assert_eq!((effect.sets.len(), effect.pin), (READ_BACK_MAX, None));
-        effect.add(&FunctionEffect::sets("one.more"));
-        assert_eq!((effect.sets.len(), effect.pin), (READ_BACK_MAX, Some(PinReason::UnknownSetting)));
-    }
-
-    #[test]
-    fn a_setting_with_a_long_name_pins() {
-        let longest = "a".repeat(SETTING_NAME_MAX);
-        assert_eq!(FunctionEffect::sets(&longest).sets, [longest.as_str().into()]);
-        assert_eq!(
-            FunctionEffect::sets(&format!("{longest}a")),
-            FunctionEffect::pins(PinReason::UnknownSetting)
-        );
-    }
-
-    #[test]
-    fn what_a_session_has_made_is_known_after_a_look_that_began_behind_it() {
-        let functions = Functions::new(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread));
-        assert!(!functions.is_current(), "nobody has looked");
-        let under_way = functions.look_begins();
-        functions.are_changed();
-        functions.look_ended(under_way, None);
-        assert!(!functions.is_current() && functions.is_awaited());
-        let next = functions.look_begins();
-        functions.look_ended(next, None);
-        assert!(functions.is_current());
-    }
-
-    #[test]
-    fn a_call_is_known_after_a_look_that_began_behind_it() {
-        let functions = Functions::new(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread));
-        let under_way = functions.look_begins();
-        let number = functions.next_look();
-        functions.look_ended(under_way, None);
-        assert!(!functions.has_looked(number), "it may have looked too early");
-        assert!(functions.is_awaited());
-        let next = functions.look_begins();
-        functions.look_ended(next, None);
-        assert!(functions.has_looked(number) && !functions.is_awaited());
-    }
-}
+mod tests;

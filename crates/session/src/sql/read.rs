@@ -19,17 +19,26 @@ pub(crate) struct Reading {
     pub(crate) pins: Pins,
     /// One for each statement. None at all when no statement has any, and nothing pins.
     pub(crate) effects: Vec<Effect>,
+    pub(crate) calls: FunctionUse,
+}
+
+/// Whether a statement calls user-defined functions, as far as its SQL shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FunctionUse {
+    #[default]
+    None,
+    Possible,
 }
 
 impl Reading {
     #[inline]
     fn plain(class: Class) -> Self {
-        Self { class, pins: Pins::default(), effects: Vec::new() }
+        Self { class, pins: Pins::default(), effects: Vec::new(), calls: FunctionUse::None }
     }
 
     /// For SQL that is too long to be read whole.
     pub(crate) fn unread() -> Self {
-        Self { class: Class::ONCE, pins: Pins::default(), effects: vec![Effect::Unread] }
+        Self { effects: vec![Effect::Unread], calls: FunctionUse::Possible, ..Self::plain(Class::ONCE) }
     }
 
     /// For a Query that is sent in parts; this is the first. The others may show that it must not be
@@ -37,7 +46,7 @@ impl Reading {
     pub(crate) fn long(part: &[u8]) -> Self {
         let is_read = first_verb(part) == Verb::Read && !part.contains(&b';');
         let class = if is_read { Class::PLAIN } else { Class::ONCE };
-        Self { class, pins: Pins::default(), effects: vec![Effect::Unread] }
+        Self { effects: vec![Effect::Unread], calls: FunctionUse::Possible, ..Self::plain(class) }
     }
 
     /// Whether a statement runs functions of the relations which it names, and counts as if they were known.
@@ -145,10 +154,10 @@ fn read_suspicious(sql: &[u8], found: &SuspiciousNames) -> Reading {
         if has_word(sql, b"execute") {
             pins.add(PinReason::UnknownStatement("EXECUTE"));
         }
-        return Reading { class: Class::ONCE, pins, effects: vec![Effect::Unread] };
+        return Reading { pins, effects: vec![Effect::Unread], ..Reading::plain(Class::ONCE) };
     };
     let mut is_once = found.is_once || found.has_sequence;
-    let mut reading = Reading { class: Class::PLAIN, pins: found.of_every_statement(), effects: Vec::new() };
+    let mut reading = Reading { pins: found.of_every_statement(), ..Reading::plain(Class::PLAIN) };
     for statement in &statements {
         let its_own = (statements.len() > 1).then(|| suspicious_names(statement));
         let (verb, effect) = forms::one(statement, its_own.as_ref().unwrap_or(found), &mut reading.pins);

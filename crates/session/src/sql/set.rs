@@ -2,7 +2,7 @@
 //! Source: PostgreSQL 18, src/backend/parser/gram.y, `VariableSetStmt` and `VariableResetStmt`.
 
 use super::effect::{Change, Effect};
-use super::lexer::Token;
+use super::lexer::{Lexer, Token};
 use super::reader::{Reader, is_word};
 use crate::pin::PinReason;
 
@@ -234,6 +234,8 @@ pub(super) fn changed(scope: Scope, key: String, value: Value<'_>, sql: &[u8]) -
         "seed" => return Effect::Pin(PinReason::SideEffects("setseed")),
         // SQL is read here by the rules that hold while it is on.
         "standard_conforming_strings" if !is_on(value) => return UNKNOWN,
+        // What is in a string with escapes is not read, and may be the schema of temporary objects.
+        "search_path" if has_other_string(sql) => return UNKNOWN,
         _setting => {}
     }
     let is_noted = outlives_transaction(&key);
@@ -244,6 +246,11 @@ pub(super) fn changed(scope: Scope, key: String, value: Value<'_>, sql: &[u8]) -
         (Scope::Session, Value::Default) => Change::Reset { key, sql },
         (Scope::Session, Value::Given(_)) => Change::Set { key, sql },
     }])
+}
+
+fn has_other_string(sql: &[u8]) -> bool {
+    let mut lexer = Lexer::new(sql);
+    std::iter::from_fn(|| lexer.next().ok().flatten()).any(|token| token == Token::OtherString)
 }
 
 /// Whether a value that ends with its transaction matters afterwards: a custom setting exists from then on, and

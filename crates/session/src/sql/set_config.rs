@@ -6,6 +6,7 @@ use super::effect::{Change, Effect};
 use super::lexer::Token;
 use super::reader::Reader;
 use super::set::{Scope, Value, changed, known_key, outlives_transaction};
+use super::suspicious_names::names_temporary_schema;
 
 /// One call, with its arguments as written in the SQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,17 +178,20 @@ impl Call {
             (self.scope, &self.value, depends_on_value)
         {
             // It ends with the transaction, so the value does not matter, except to compare it.
-            let values =
-                |key: &str, bind: &[u8]| if key == "search_path" { bind.into() } else { Box::default() };
+            let is_path = key == "search_path";
+            if is_path && names_temporary_schema(&self.value.quoted(bind)?) {
+                return None;
+            }
+            let sql = if is_path { bind.into() } else { Box::default() };
             return Some(if outlives_transaction(&key) {
-                Effect::Change(vec![Change::Local { sql: values(&key, bind), key: key.into() }])
+                Effect::Change(vec![Change::Local { sql, key: key.into() }])
             } else {
                 Effect::Local
             });
         }
         let value = self.value.quoted(bind)?;
         // An object created in such a path is temporary without the word TEMP.
-        if key == "search_path" && value.windows(7).any(|part| part.eq_ignore_ascii_case(b"pg_temp")) {
+        if key == "search_path" && names_temporary_schema(&value) {
             return None;
         }
         let mut sql = b"SELECT pg_catalog.set_config('".to_vec();

@@ -14,7 +14,7 @@ use super::suspicious_names::{has_word, suspicious_names};
 use crate::limits::{FUNCTION_SOURCE_MAX, SOURCE_DEPTH_MAX};
 use crate::names::cut_in_utf8;
 use crate::pin::PinReason;
-use crate::sql::functions::FunctionEffect;
+use crate::sql::functions::{FunctionEffect, RUN_SQL};
 
 /// A function by its source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -124,6 +124,9 @@ impl FunctionSource {
         self.words.insert(hash(name));
         if text.is_symbol(at + 1, b'(') {
             self.calls.insert(hash(name));
+            if let Some(runner) = RUN_SQL.iter().find(|runner| runner.as_bytes() == name) {
+                self.pin(PinReason::SideEffects(runner));
+            }
         }
         let found = suspicious_names(text.raw(at));
         if let Some(reason) = found.pins.first() {

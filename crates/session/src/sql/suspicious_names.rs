@@ -251,6 +251,12 @@ impl SuspiciousNames {
 /// The schema of temporary objects, and the start of its other names, which a number follows.
 const TEMP_SCHEMA: &[u8] = b"pg_temp";
 
+/// Whether a `search_path` names it: tables are temporary then without saying so.
+#[must_use]
+pub fn names_temporary_schema(path: &[u8]) -> bool {
+    path.windows(TEMP_SCHEMA.len()).any(|part| part.eq_ignore_ascii_case(TEMP_SCHEMA))
+}
+
 /// Whether the name between these is all of a string, as drivers compare it with names of schemas: `'^pg_temp_'`,
 /// `'pg_temp_'`, `'pg_temp%'`. That is no name of a schema, nor SQL.
 fn is_pattern(before: &[u8], after: &[u8]) -> bool {

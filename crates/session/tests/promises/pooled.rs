@@ -9,6 +9,7 @@ use trunkline_session::{
 
 use crate::talk::*;
 
+mod calls;
 mod contents;
 mod reset;
 mod startup;

@@ -254,7 +254,7 @@ impl From<PinReason> for PinnedBy {
             PinReason::AdvisoryLock => PinnedBy::AdvisoryLock,
             PinReason::Load => PinnedBy::Load,
             PinReason::Listen => PinnedBy::Listen,
-            PinReason::TemporaryObject => PinnedBy::TemporaryObject,
+            PinReason::TemporaryObject | PinReason::TemporaryPath => PinnedBy::TemporaryObject,
             PinReason::UnknownSetting | PinReason::SettingAfterStatements | PinReason::StringsAtLogin => {
                 PinnedBy::Setting
             }

@@ -7,7 +7,7 @@ use super::*;
 use crate::worker::read_mail;
 
 /// Has clients share a connection. All servers but the first are left alone.
-fn share(limit: Duration, then: impl AsyncFnOnce(&TestWorker)) {
+pub(super) fn share(limit: Duration, then: impl AsyncFnOnce(&TestWorker)) {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), "\"app\" \"secret\"\n").expect("it can be written");
     let mut settings = settings();
@@ -40,7 +40,7 @@ async fn with_password(stage: &TestWorker) -> TestPeer {
 }
 
 /// The next login on a server, which is let in.
-async fn logs_in(stage: &TestWorker) -> (ServerId, TestPeer) {
+pub(super) async fn logs_in(stage: &TestWorker) -> (ServerId, TestPeer) {
     let (id, mut server) = TestPeer::server(stage).await;
     proves_itself(&mut server).await;
     server.let_in().await;
@@ -48,7 +48,7 @@ async fn logs_in(stage: &TestWorker) -> (ServerId, TestPeer) {
 }
 
 /// Clients that have been let in, and the connection that they share.
-async fn clients<const N: usize>(stage: &TestWorker) -> ([TestPeer; N], TestPeer) {
+pub(super) async fn clients<const N: usize>(stage: &TestWorker) -> ([TestPeer; N], TestPeer) {
     let mut first = with_password(stage).await;
     let (_, server) = logs_in(stage).await;
     first.hear_up_to(b'Z').await;
@@ -79,12 +79,12 @@ async fn await_waiting(stage: &TestWorker, waiting: u64) {
 }
 
 /// The server hears this, and answers it.
-async fn answers(server: &mut TestPeer, sql: &str) {
+pub(super) async fn answers(server: &mut TestPeer, sql: &str) {
     assert_eq!(server.hear().await, (b'Q', format!("{sql}\0").into_bytes()));
     server.say(&answer()).await;
 }
 
-async fn is_answered(client: &mut TestPeer) {
+pub(super) async fn is_answered(client: &mut TestPeer) {
     assert_eq!(tags(&client.hear_up_to(b'Z').await), "TDCZ");
 }
 

@@ -71,7 +71,7 @@ pub(crate) struct Followed {
     /// A parameter was reported since the session was last idle outside a transaction.
     pub(crate) has_report: bool,
     /// See the method.
-    hidden: Option<PinReason>,
+    pub(super) hidden: Option<PinReason>,
     pub(crate) pin_question: PinQuestion,
 }
 
@@ -166,9 +166,10 @@ impl Followed {
 
     /// Whether `DISCARD ALL` leaves something of what keeps the session on its connection, of which `first` is told.
     pub(crate) fn is_lasting(&self, first: PinReason) -> bool {
-        let of_statements = [PinReason::StatementsTooLarge, PinReason::StatementNotDescribed];
+        let ended =
+            [PinReason::StatementsTooLarge, PinReason::StatementNotDescribed, PinReason::TemporaryPath];
         let leaves = |reason: PinReason| {
-            !of_statements.contains(&reason) && (!reason.ends_with_discard_all() || reason.may_hide_setting())
+            !ended.contains(&reason) && (!reason.ends_with_discard_all() || reason.may_hide_setting())
         };
         self.hidden.is_some() || leaves(first) || self.pins.iter().any(leaves)
     }

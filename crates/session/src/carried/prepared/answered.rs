@@ -15,6 +15,7 @@ use crate::names::Name;
 use crate::pins::Pins;
 use crate::sql::Class;
 use crate::sql::effect::Effect;
+use crate::sql::read::FunctionUse;
 
 impl Prepared {
     /// The oldest Parse or Close in flight.
@@ -151,7 +152,8 @@ impl Prepared {
         self.odd += 1;
         let lasting = (!pins.is_empty())
             .then(|| Arc::new(LastingEffects { pins, effect: Effect::None, era: EncodingEra::default() }));
-        let effects = StatementEffects { class: Class::ONCE, lasting };
+        let calls = if sql.contains(&b'(') { FunctionUse::Possible } else { FunctionUse::None };
+        let effects = StatementEffects { class: Class::ONCE, lasting, calls };
         let shape = Shape::default();
         self.notes.made(&name, &shape);
         let text = self.texts.insert(sql, TextUse::Statement);

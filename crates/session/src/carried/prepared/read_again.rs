@@ -30,13 +30,13 @@ impl SavedStatement {
     /// Reads the statement again: functions that it calls have changed.
     fn read_again(&mut self, texts: &Texts, read: &mut impl FnMut(&[u8], &[u8]) -> Reading) {
         let Some(sql) = self.kept_sql(texts) else { return };
-        let Reading { class, pins, .. } = read(sql, self.parsed_types(texts));
+        let Reading { class, pins, calls, .. } = read(sql, self.parsed_types(texts));
         let class = if self.origin == StatementOrigin::Sql { Class::ONCE } else { class };
         let before = self.effects.lasting.as_deref();
         let (effect, era) = before
             .map_or((Effect::None, EncodingEra::default()), |lasting| (lasting.effect.clone(), lasting.era));
         let is_something = !pins.is_empty() || effect != Effect::None;
         let lasting = is_something.then(|| Arc::new(LastingEffects { pins, effect, era }));
-        self.effects = StatementEffects { class, lasting };
+        self.effects = StatementEffects { class, lasting, calls };
     }
 }

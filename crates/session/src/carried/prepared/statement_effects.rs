@@ -7,7 +7,7 @@ use crate::pin::PinReason;
 use crate::pins::Pins;
 use crate::sql::Class;
 use crate::sql::effect::Effect;
-use crate::sql::read::Reading;
+use crate::sql::read::{FunctionUse, Reading};
 use crate::sql::set_config::{Call, effect_of, keeps_text};
 
 /// The effects of running a statement.
@@ -16,6 +16,7 @@ pub(crate) struct StatementEffects {
     pub(crate) class: Class,
     /// `None` when it has no effects that outlive it.
     pub(crate) lasting: Option<Arc<LastingEffects>>,
+    pub(crate) calls: FunctionUse,
 }
 
 /// Effects that outlive the statement.
@@ -29,12 +30,12 @@ pub(crate) struct LastingEffects {
 }
 
 impl StatementEffects {
-    pub(crate) const PLAIN: Self = Self { class: Class::PLAIN, lasting: None };
+    pub(crate) const PLAIN: Self = Self { class: Class::PLAIN, lasting: None, calls: FunctionUse::None };
 
     pub(crate) fn of(mut reading: Reading, body: &[u8], era: EncodingEra) -> Self {
-        let class = reading.class;
+        let (class, calls) = (reading.class, reading.calls);
         if reading.pins.is_empty() && reading.effects.is_empty() {
-            return Self { class, lasting: None };
+            return Self { class, lasting: None, calls };
         }
         // The server refuses a Parse of several statements.
         let effect = if reading.effects.len() > 1 {
@@ -46,7 +47,8 @@ impl StatementEffects {
             Effect::SetConfig(calls) if !keeps_text(&calls, body) => Effect::Pin(PinReason::UnknownSetting),
             other => other,
         };
-        Self { class, lasting: Some(Arc::new(LastingEffects { pins: reading.pins, effect, era })) }
+        let lasting = Some(Arc::new(LastingEffects { pins: reading.pins, effect, era }));
+        Self { class, lasting, calls }
     }
 
     /// The effects of a portal that this Bind creates.
@@ -65,6 +67,6 @@ impl StatementEffects {
     }
 
     pub(super) fn is_plain(&self) -> bool {
-        self.class == Class::PLAIN && self.lasting.is_none()
+        self.class == Class::PLAIN && self.lasting.is_none() && self.calls == FunctionUse::None
     }
 }

@@ -167,7 +167,7 @@ fn a_session_that_stays_keeps_no_more_than_the_log_needs() {
 fn a_portal_with_effects_takes_the_place_of_one_that_is_only_logged() {
     let mut s = prepared(100);
     send_parse(&mut s, "", "select 1");
-    let odd = StatementEffects { class: crate::sql::Class::ONCE, lasting: None };
+    let odd = StatementEffects { class: crate::sql::Class::ONCE, ..StatementEffects::PLAIN };
     let text = s.parse_sent(&parse("odd", "insert"), true, Wire::OfClient, |_sql| odd);
     s.texts.release(text);
     for n in 0..PORTALS_MAX {
@@ -273,7 +273,7 @@ fn only_the_very_text_of_an_unnamed_statement_that_reads_is_known_to_read_again(
     s.query_answered();
     assert!(!is_known(&s, "select 1"), "a Query has dropped it");
 
-    let writes = |_sql: &[u8]| StatementEffects { class: Class::ONCE, lasting: None };
+    let writes = |_sql: &[u8]| StatementEffects { class: Class::ONCE, ..StatementEffects::PLAIN };
     let text = s.parse_sent(&parse("", "insert into t values (1)"), true, Wire::OfClient, writes);
     s.texts.release(text);
     s.parse_answered();

@@ -93,6 +93,8 @@ pub(crate) enum OwnRequest {
     Pins,
     /// The server has this setting of the startup packet again.
     StartupSet(Box<str>),
+    /// Its row tells which functions the server has.
+    Calls,
 }
 
 /// Which of the client's messages do not go to the server.
@@ -141,6 +143,10 @@ impl Conversation {
 
     pub(crate) fn are_pins_due(&self) -> bool {
         self.own.as_ref().is_some_and(|own| matches!(own.items.front(), Some(OwnRequest::Pins)))
+    }
+
+    pub(crate) fn are_calls_due(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| matches!(own.items.front(), Some(OwnRequest::Calls)))
     }
 
     /// Whether the own request in front may be answered with rows that do not matter.

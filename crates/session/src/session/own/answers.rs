@@ -38,9 +38,8 @@ impl Session {
             | (BackendTag::BindComplete, Request::Bind)
             | (BackendTag::CloseComplete, Request::Close) => drop(self.own_settled()),
             (BackendTag::CommandComplete, Request::Execute) => {
-                if let Some(OwnRequest::Values) = self.own_settled() {
-                    self.values_settled();
-                }
+                let settled = self.own_settled();
+                self.question_settled(settled.as_ref());
             }
             (BackendTag::DataRow, Request::Execute) if self.conversation.is_value_due() => {
                 self.values_read(is_whole.then_some(body));
@@ -49,6 +48,9 @@ impl Session {
                 if let (Some(followed), true) = (&mut self.carried.followed, is_whole) {
                     followed.pins_told(body);
                 }
+            }
+            (BackendTag::DataRow, Request::Execute) if self.conversation.are_calls_due() => {
+                self.calls_told(is_whole.then_some(body));
             }
             // The row of set_config.
             (BackendTag::DataRow, Request::Execute) if self.conversation.may_have_row() => {}
@@ -117,6 +119,21 @@ impl Session {
         item
     }
 
+    /// The answer to a question is complete, or the question was skipped: what it has not told is not known.
+    pub(super) fn question_settled(&mut self, question: Option<&OwnRequest>) {
+        match question {
+            Some(OwnRequest::Values) => self.values_settled(),
+            Some(OwnRequest::Calls) => self.calls_told(None),
+            _others => {}
+        }
+    }
+
+    fn calls_told(&mut self, row: Option<&[u8]>) {
+        if let Some(followed) = &mut self.carried.followed {
+            followed.unsettled.calls_told(row);
+        }
+    }
+
     /// Our Sync is answered. A transaction that has failed by what was ours is not gone on with in silence.
     fn own_ready(&mut self, status: TransactionStatus) {
         let is_last = self
@@ -154,7 +171,8 @@ impl Session {
                 | OwnRequest::Fail
                 | OwnRequest::Values
                 | OwnRequest::Pins
-                | OwnRequest::StartupSet(_),
+                | OwnRequest::StartupSet(_)
+                | OwnRequest::Calls,
             )
             | None => {}
         }

@@ -145,7 +145,9 @@ impl Session {
             self.conversation.outstanding.pop();
             match self.conversation.own.as_mut().and_then(|own| own.items.pop_front()) {
                 Some(OwnRequest::Learn(name)) => skipped.push(name),
-                Some(OwnRequest::Values) => self.values_settled(),
+                question @ Some(OwnRequest::Values | OwnRequest::Calls) => {
+                    self.question_settled(question.as_ref());
+                }
                 Some(
                     OwnRequest::Plain
                     | OwnRequest::Saved

@@ -11,6 +11,8 @@ use trunkline_codec::frontend::{Bind, FrontendTag, Target};
 use trunkline_codec::scan::Piece;
 use trunkline_codec::write;
 
+use crate::carried::call_proof::question_of_calls;
+use crate::carried::followed::Followed;
 use crate::carried::prepared::{ColumnsAsked, MessageExtent, Step};
 use crate::carried::shape::Shape;
 use crate::conversation::outstanding::Entry;
@@ -39,6 +41,7 @@ impl Session {
             .is_some_and(|followed| followed.prepared.has_questions() || followed.must_read_back())
             || self.must_recover()
             || self.must_ask_for_pins()
+            || self.must_prove_calls()
     }
 
     /// What the proxy itself asks the server while the client waits for nothing. The caller writes it to the server and
@@ -52,9 +55,15 @@ impl Session {
         if !self.is_idle() && !self.is_idle_in_transaction() {
             return None;
         }
-        if self.is_idle() && self.must_read_back() {
+        let must_read_back = self.is_idle() && self.must_read_back();
+        if must_read_back || self.must_prove_calls() {
             let mut batch = Batch::default();
-            batch.run(&self.carried.followed.as_ref()?.question_of_values(), OwnRequest::Values);
+            if must_read_back {
+                batch.run(&self.carried.followed.as_ref()?.question_of_values(), OwnRequest::Values);
+            }
+            if self.must_prove_calls() {
+                batch.run(&question_of_calls(), OwnRequest::Calls);
+            }
             batch.sync();
             return Some(self.send_batch(Purpose::Questions, Guard::None, batch, 0));
         }
@@ -82,12 +91,25 @@ impl Session {
         self.carried.followed.as_ref().is_some_and(|followed| followed.must_ask_for_pins()) && self.is_idle()
     }
 
+    /// Whether the server has to be asked which functions it has before another session may have the connection: the session
+    /// has called some.
+    #[inline]
+    fn must_prove_calls(&self) -> bool {
+        let is_due = |followed: &Followed| followed.unsettled.is_proof_due();
+        self.names != StatementNames::OfClient
+            && self.carried.followed.as_deref().is_some_and(is_due)
+            && self.is_idle()
+    }
+
     /// Why the session should not leave a server that still serves, although it could go on elsewhere if that were lost.
     #[must_use]
     pub fn stays_for(&self) -> Option<PinReason> {
-        let is_undescribed =
-            self.carried.followed.as_ref().is_some_and(|followed| followed.prepared.has_undescribed());
-        is_undescribed.then_some(PinReason::StatementNotDescribed)
+        let followed = self.carried.followed.as_ref()?;
+        match (followed.prepared.has_undescribed(), followed.unsettled.is_looking()) {
+            (true, _) => Some(PinReason::StatementNotDescribed),
+            (false, true) => Some(PinReason::UnreadFunction),
+            (false, false) => None,
+        }
     }
 
     /// Whether ROLLBACK TO the proxy's savepoint has to run before anything else.

@@ -1,0 +1,114 @@
+//! Whether the functions that were called on the present connection are those that the last look has read.
+//!
+//! A function may be replaced between a look and a call, by somebody who does not go through the proxy. So before another
+//! session gets the connection, its server is asked for the fingerprint of its functions: while that is the one of the last
+//! look, each call did what was read. Else a look that began later tells what the session has to carry; what it cannot
+//! tell, such as a function that was replaced twice, ends with the connection.
+//!
+//! ```text
+//!              call           the same fingerprint
+//!  NotNeeded ────────> Due ──────────────────────────> NotNeeded
+//!                       │                                  ^
+//!                       │ another one, or no answer        │ that look has ended
+//!                       └──────────────> Looking ──────────┘
+//! ```
+
+use trunkline_codec::backend::DataRow;
+
+use crate::carried::unsettled::Unsettled;
+use crate::sql::functions::{FUNCTIONS_FINGERPRINT, FingerprintComparison};
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum CallProof {
+    #[default]
+    NotNeeded,
+    Due,
+    /// A look of this number tells what was called.
+    Looking {
+        look: u64,
+        doubt: CallDoubt,
+    },
+}
+
+/// Why a look has to tell what was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallDoubt {
+    /// The server has other functions than the last look has read, or some were called since.
+    OtherFunctions,
+    /// It is not known which functions the server has.
+    NoAnswer,
+}
+
+impl CallProof {
+    /// A function was called, or may have been. A client that calls without a pause does not keep its connection from others
+    /// by that: the look may not tell of this call, so the connection is closed.
+    #[inline]
+    pub(crate) fn called(&mut self) {
+        *self = match *self {
+            Self::NotNeeded | Self::Due => Self::Due,
+            Self::Looking { look, .. } => Self::Looking { look, doubt: CallDoubt::OtherFunctions },
+        };
+    }
+}
+
+/// The query, which returns one row of one value.
+pub(crate) fn question_of_calls() -> Vec<u8> {
+    format!("SELECT {FUNCTIONS_FINGERPRINT}").into_bytes()
+}
+
+impl Unsettled {
+    /// A statement is run that may call functions, other than by the SQL that the client sends just now.
+    #[inline]
+    pub(crate) fn called_again(&mut self) {
+        if self.functions.is_some() {
+            self.proof.called();
+        }
+    }
+
+    /// Whether the server is to be asked which functions it has.
+    #[inline]
+    pub(crate) fn is_proof_due(&self) -> bool {
+        self.proof == CallProof::Due
+    }
+
+    /// Whether it is known that all functions that were called are those that were read.
+    #[inline]
+    pub(crate) fn is_proven(&self) -> bool {
+        self.proof == CallProof::NotNeeded
+    }
+
+    /// Whether that waits for a look.
+    #[inline]
+    pub(crate) fn is_looking(&self) -> bool {
+        matches!(self.proof, CallProof::Looking { .. })
+    }
+
+    /// The answer has come, in this row; `None` when there is none.
+    pub(crate) fn calls_told(&mut self, row: Option<&[u8]>) {
+        let (Some(functions), true) = (&self.functions, self.is_proof_due()) else { return };
+        let row = row.and_then(|row| DataRow::parse(row).ok());
+        let told = row.as_ref().and_then(|row| row.values().next().flatten());
+        let compared = told.map_or(FingerprintComparison::Unknown, |told| functions.compare(told));
+        let doubt = match compared {
+            FingerprintComparison::Same => {
+                self.proof = CallProof::NotNeeded;
+                return;
+            }
+            FingerprintComparison::Other => CallDoubt::OtherFunctions,
+            FingerprintComparison::Unknown => CallDoubt::NoAnswer,
+        };
+        self.proof = CallProof::Looking { look: functions.next_look(), doubt };
+    }
+
+    /// Ends the wait if the look has ended. Returns why it was waited for.
+    pub(crate) fn look_has_told(&mut self) -> Option<CallDoubt> {
+        let (Some(functions), CallProof::Looking { look, doubt }) = (&self.functions, self.proof) else {
+            return None;
+        };
+        functions.has_looked(look).then(|| {
+            self.proof = CallProof::NotNeeded;
+            doubt
+        })
+    }
+}

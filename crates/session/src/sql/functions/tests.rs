@@ -1,0 +1,80 @@
+use std::sync::atomic::AtomicUsize;
+use std::task::{Wake, Waker};
+
+use super::*;
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn the_reader_wakes_for_a_session_that_waits_and_if_it_rests_for_a_call() {
+    let functions = Functions::new(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread));
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let is_wanted = |if_used| functions.poll_wanted(&mut Context::from_waker(&waker), if_used).is_ready();
+    assert!(!is_wanted(true));
+    drop(functions.load());
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    assert!(is_wanted(true) && !is_wanted(false));
+    functions.next_look();
+    assert_eq!(woken.0.load(Ordering::Relaxed), 2);
+    assert!(is_wanted(false));
+    functions.next_look();
+    assert_eq!(woken.0.load(Ordering::Relaxed), 2, "it is awake");
+    assert!(functions.take_use());
+    functions.look_begins();
+    assert!(!is_wanted(true));
+}
+
+#[test]
+fn deeds_add_up_and_end_at_the_limit() {
+    let mut effect = FunctionEffect::default();
+    assert!(effect.add(&FunctionEffect::sets("b.b")) && effect.add(&FunctionEffect::sets("a.a")));
+    assert!(!effect.add(&FunctionEffect::sets("a.a")), "nothing new");
+    assert_eq!(effect.sets, ["a.a".into(), "b.b".into()]);
+    for n in effect.sets.len()..READ_BACK_MAX {
+        effect.add(&FunctionEffect::sets(&format!("n.n{n:03}")));
+    }
+    assert_eq!((effect.sets.len(), effect.pin), (READ_BACK_MAX, None));
+    effect.add(&FunctionEffect::sets("one.more"));
+    assert_eq!((effect.sets.len(), effect.pin), (READ_BACK_MAX, Some(PinReason::UnknownSetting)));
+}
+
+#[test]
+fn a_setting_with_a_long_name_pins() {
+    let longest = "a".repeat(SETTING_NAME_MAX);
+    assert_eq!(FunctionEffect::sets(&longest).sets, [longest.as_str().into()]);
+    assert_eq!(FunctionEffect::sets(&format!("{longest}a")), FunctionEffect::pins(PinReason::UnknownSetting));
+}
+
+#[test]
+fn what_a_session_has_made_is_known_after_a_look_that_began_behind_it() {
+    let functions = Functions::new(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread));
+    assert!(!functions.is_current(), "nobody has looked");
+    let under_way = functions.look_begins();
+    functions.are_changed();
+    functions.look_ended(under_way, None);
+    assert!(!functions.is_current() && functions.is_awaited());
+    let next = functions.look_begins();
+    functions.look_ended(next, None);
+    assert!(functions.is_current());
+}
+
+#[test]
+fn a_call_is_known_after_a_look_that_began_behind_it() {
+    let functions = Functions::new(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread));
+    let under_way = functions.look_begins();
+    let number = functions.next_look();
+    functions.look_ended(under_way, None);
+    assert!(!functions.has_looked(number), "it may have looked too early");
+    assert!(functions.is_awaited());
+    let next = functions.look_begins();
+    functions.look_ended(next, None);
+    assert!(functions.has_looked(number) && !functions.is_awaited());
+}

@@ -1,0 +1,181 @@
+//! Functions that somebody who does not go through the proxy replaces a moment before they are called: what they leave does
+//! not reach the next session of the connection.
+
+use trunkline_session::{
+    FunctionCatalog, FunctionEffect, Functions, LossPlan, Session, StatementNames, UnlistedFunctions,
+};
+
+use super::*;
+
+/// The fingerprint of the functions that were read.
+const READ: &str = "2 4711";
+/// That of others.
+const OTHER: &str = "2 4712";
+
+fn catalog(plain: FunctionEffect) -> FunctionCatalog {
+    let mut catalog = FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread);
+    catalog.functions = [((*b"plain").into(), Arc::new(plain))].into();
+    catalog
+}
+
+fn look(functions: &Functions, catalog: Option<FunctionCatalog>, fingerprint: Option<&str>) {
+    let number = functions.look_begins();
+    functions.look_ended(number, catalog);
+    functions.have_fingerprint(fingerprint);
+}
+
+/// A session in transaction mode, of a database with a function that was read.
+fn calling() -> (Talk, Arc<Functions>) {
+    let functions = Arc::new(Functions::new(catalog(FunctionEffect::default())));
+    look(&functions, None, Some(READ));
+    let settings = || SessionSettings {
+        role: ServerRole::Primary,
+        statement_names: StatementNames::OfContent { statements_max: 8 },
+        ..Talk::settings(Mobility::Movable)
+    };
+    let mut talk = Talk::of(settings(), Instant::now());
+    talk.session = Session::new(settings(), talk.now).with_functions(Some(Arc::clone(&functions)));
+    (talk, functions)
+}
+
+/// The answer to one of the proxy's queries.
+fn answered(row: &[u8]) -> Vec<Vec<u8>> {
+    vec![m('3'), m('1'), m('2'), row.to_vec(), complete("SELECT 1"), m('3'), m('3')]
+}
+
+impl Talk {
+    /// The connection is kept until the server has told which functions it has, and it tells this.
+    #[track_caller]
+    fn is_told(&mut self, fingerprint: &str) -> &mut Self {
+        self.asks_for_functions();
+        self.swallows(&[answered(&row(&[Some(fingerprint)])), vec![ready('I')]].concat()).is_idle()
+    }
+
+    #[track_caller]
+    fn asks_for_functions(&mut self) {
+        self.stays_with(PinReason::UnreadFunction);
+        assert!(self.session.has_questions());
+        let asked = self.session.questions().expect("it is asked for");
+        assert!(printable(&asked).contains("pg_proc"), "{}", printable(&asked));
+    }
+
+    /// No look has told yet what was called.
+    #[track_caller]
+    fn waits_for_a_look(&mut self) {
+        assert!(!self.session.settle_calls() && !self.session.has_questions());
+        assert!(!self.session.has_spoiled_connection());
+        self.stays_with(PinReason::UnreadFunction);
+    }
+}
+
+#[test]
+fn another_session_gets_a_connection_once_its_functions_are_those_that_were_read() {
+    let (mut talk, _functions) = calling();
+    talk.ran("select 1", &["SELECT 1"]).checks_in();
+    talk.ran("select plain(1)", &["SELECT 1"]).is_told(READ).checks_in();
+    assert!(!talk.session.has_questions());
+    talk.ran("select 1", &["SELECT 1"]).checks_in();
+    talk.ran_to("begin", &["BEGIN"], 'T').ran_to("select plain(1)", &["SELECT 1"], 'T');
+    assert!(!talk.session.has_questions(), "not in a transaction");
+    talk.ran_to("commit", &["COMMIT"], 'I').is_told(READ).checks_in();
+}
+
+#[test]
+fn each_way_of_calling_counts() {
+    let long = format!("select '{}', plain(1)", "x".repeat(100_000));
+    for sql in ["select plain(1)", "select new_one(1)", &long] {
+        let (mut talk, functions) = calling();
+        for part in query(sql).chunks(10_000) {
+            talk.client_step(part);
+        }
+        talk.server(&[complete("SELECT 1"), ready('I')]);
+        look(&functions, None, Some(READ));
+        talk.session.settle_calls();
+        talk.is_told(READ).checks_in();
+    }
+    let (mut talk, _functions) = calling();
+    for _ in 0..2 {
+        talk.client(&[parse("", "select plain($1)"), bind(""), execute(), sync()]);
+        talk.server(&[m('1'), m('2'), complete("SELECT 1"), ready('I')]).is_told(READ).checks_in();
+    }
+}
+
+#[test]
+fn a_statement_of_sql_counts_each_time_it_is_run() {
+    let (mut talk, _functions) = calling();
+    talk.ran("prepare p as select plain(1)", &["PREPARE"]).is_told(READ).asks(&["p"], &[], &["plain"]);
+    talk.ran("prepare harmless as select 1", &["PREPARE"]).asks(&["harmless"], &[], &["a"]).checks_in();
+    for _ in 0..2 {
+        talk.ran("execute p", &["SELECT 1"]).is_told(READ).checks_in();
+    }
+    talk.ran("execute harmless", &["SELECT 1"]).checks_in();
+}
+
+#[test]
+fn what_a_replaced_function_has_set_stays_with_its_session_and_ends_with_the_connection() {
+    let (mut talk, functions) = calling();
+    talk.ran("select plain(1)", &["SELECT 1"]).is_told(OTHER).waits_for_a_look();
+    look(&functions, Some(catalog(FunctionEffect::sets("work_mem"))), Some(OTHER));
+    assert!(talk.session.settle_calls());
+    assert!(!talk.session.has_spoiled_connection(), "its value was not read");
+    let asked = printable(&talk.session.questions().expect("values"));
+    assert!(asked.contains("work_mem"), "{asked}");
+    talk.swallows(&[answered(&row(&[Some("7777kB")])), vec![ready('I')]].concat()).is_idle();
+    assert!(talk.session.has_spoiled_connection());
+    assert!(talk.told()[0].contains("'7777kB'"), "{:?}", talk.told());
+    talk.checks_out(&ConnectionState::default());
+    talk.ran("select 1", &["SELECT 1"]).checks_in();
+}
+
+#[test]
+fn a_function_that_was_replaced_and_is_harmless_again_ends_the_connection() {
+    let (mut talk, functions) = calling();
+    talk.ran("select plain(1)", &["SELECT 1"]).is_told(OTHER).waits_for_a_look();
+    talk.ran("select plain(1)", &["SELECT 1"]).waits_for_a_look();
+    look(&functions, Some(catalog(FunctionEffect::default())), Some(OTHER));
+    assert!(talk.session.settle_calls() && talk.session.has_spoiled_connection());
+}
+
+#[test]
+fn a_server_that_does_not_tell_its_functions_has_the_next_look_told_what_was_called() {
+    let (mut refused, functions) = calling();
+    refused.ran("select plain(1)", &["SELECT 1"]).asks_for_functions();
+    refused.swallows(&[m('3'), m('1'), m('2'), error(), ready('I')]).is_idle().waits_for_a_look();
+    look(&functions, None, None);
+    assert!(refused.session.settle_calls());
+    refused.checks_in();
+    refused.ran("select plain(1)", &["SELECT 1"]).is_told(READ).waits_for_a_look();
+    look(&functions, None, Some(READ));
+    assert!(refused.session.settle_calls());
+    refused.checks_in();
+}
+
+#[test]
+fn values_and_functions_are_asked_for_in_one_flight() {
+    let (mut talk, functions) = calling();
+    look(&functions, Some(catalog(FunctionEffect::sets("app.tenant"))), Some(OTHER));
+    talk.ran("select plain(1)", &["SELECT 1"]);
+    let asked = printable(&talk.session.questions().expect("both"));
+    assert!(asked.contains("app.tenant") && asked.contains("pg_proc"), "{asked}");
+    let both = [answered(&row(&[Some("a")])), answered(&row(&[Some(OTHER)])), vec![ready('I')]].concat();
+    talk.swallows(&both).is_idle().checks_in();
+}
+
+#[test]
+fn a_client_that_leaves_at_once_has_its_connection_reset() {
+    let (mut talk, _functions) = calling();
+    talk.ran("select plain(1)", &["SELECT 1"]);
+    let left = talk.session.connection_state();
+    assert_eq!(left.tainted(), Some(PinReason::UnreadFunction));
+    assert!(left.after_discard_all().is_some());
+}
+
+#[test]
+fn a_session_whose_server_is_lost_goes_on_elsewhere_and_is_asked_there() {
+    let (mut talk, _functions) = calling();
+    talk.ran("select plain(1)", &["SELECT 1"]);
+    assert_eq!(talk.lost(b"", MOVE), LossPlan::Move);
+    talk.taken();
+    // What is sent again may call it there.
+    talk.is_told(READ).checks_in();
+}
