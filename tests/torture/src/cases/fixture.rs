@@ -9,7 +9,7 @@ pub fn fixture() -> Vec<String> {
         "DROP SCHEMA IF EXISTS torture CASCADE".to_owned(),
         "CREATE SCHEMA torture; GRANT USAGE ON SCHEMA torture TO PUBLIC".to_owned(),
     ];
-    all.extend(FUNCTIONS.iter().chain(DOORS).chain(UTILITIES).map(|&sql| sql.to_owned()));
+    all.extend(FUNCTIONS.iter().chain(DOORS).chain(UTILITIES).chain(HUNTED).map(|&sql| sql.to_owned()));
     all.push(format!(
         "DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{OTHER_ROLE}') THEN \
          EXECUTE 'GRANT ALL ON ALL TABLES IN SCHEMA torture TO {OTHER_ROLE}'; END IF; END $$"
@@ -104,4 +104,61 @@ const UTILITIES: &[&str] = &[
      $$ BEGIN PERFORM set_config('torture.tenant', 'mine', false); END $$",
     "CREATE FUNCTION torture.lock_at_event() RETURNS event_trigger LANGUAGE plpgsql AS \
      $$ BEGIN PERFORM pg_advisory_lock(4712); END $$",
+];
+
+/// What `hunted` needs.
+const HUNTED: &[&str] = &[
+    "CREATE FUNCTION torture.by_default(x text DEFAULT torture.set_it('work_mem', '7777kB')) RETURNS text LANGUAGE sql AS \
+     $$ SELECT x $$",
+    "CREATE VIEW torture.one AS SELECT torture.set_it('work_mem', '7777kB') AS x",
+    "CREATE VIEW torture.settings AS SELECT name, setting FROM pg_settings",
+    "CREATE FUNCTION torture.set_in_clause() RETURNS text LANGUAGE plpgsql SET lock_timeout = '77s' AS \
+     $$ BEGIN RETURN set_config('work_mem', '7777kB', false); END $$",
+    "CREATE FUNCTION torture.set_local(n text, v text) RETURNS text LANGUAGE plpgsql AS \
+     $$ BEGIN RETURN set_config(n, v, true); END $$",
+    "CREATE FUNCTION torture.set_as_owner(n text, v text) RETURNS text LANGUAGE sql SECURITY DEFINER AS \
+     $$ SELECT set_config(n, v, false) $$",
+    "CREATE PROCEDURE torture.set_and_undo(n text, v text) LANGUAGE plpgsql AS \
+     $$ BEGIN PERFORM set_config(n, v, false); ROLLBACK; END $$",
+    "CREATE FUNCTION torture.make_in_clause() RETURNS void LANGUAGE plpgsql SET search_path = pg_temp, torture AS \
+     $$ BEGIN CREATE TABLE clause_temp AS SELECT 'own'::text AS x; END $$",
+    "CREATE TYPE torture.holder AS (d torture.doorway)",
+    "CREATE TABLE torture.typed (d torture.doorway)",
+    "CREATE FUNCTION torture.declares(x text) RETURNS text LANGUAGE plpgsql AS \
+     $$ DECLARE d torture.doorway := x; BEGIN RETURN d; END $$",
+    "CREATE FUNCTION torture.lower(torture.setting) RETURNS text LANGUAGE sql AS $$ SELECT set_config($1.n, $1.v, false) $$",
+    "CREATE FUNCTION torture.keep(torture.setting, n text, v text) RETURNS torture.setting LANGUAGE sql AS \
+     $$ SELECT ROW(n, v)::torture.setting $$",
+    "CREATE AGGREGATE torture.set_last(text, text) (SFUNC = torture.keep, STYPE = torture.setting, FINALFUNC = torture.set_cast)",
+    "CREATE FUNCTION torture.set_like(torture.setting, text) RETURNS boolean LANGUAGE sql AS \
+     $$ SELECT set_config($1.n, $1.v, false) IS NOT NULL $$",
+    "CREATE OPERATOR torture.~~ (LEFTARG = torture.setting, RIGHTARG = text, FUNCTION = torture.set_like)",
+    "CREATE TABLE torture.parts (n text, v text) PARTITION BY LIST (n); CREATE TABLE torture.part PARTITION OF torture.parts DEFAULT",
+    "CREATE TRIGGER setting BEFORE INSERT ON torture.part FOR EACH ROW EXECUTE FUNCTION torture.set_trigger()",
+    "CREATE TABLE torture.owners (n text PRIMARY KEY)",
+    "CREATE TABLE torture.owned (n text REFERENCES torture.owners ON DELETE CASCADE, v text)",
+    "CREATE FUNCTION torture.set_old() RETURNS trigger LANGUAGE plpgsql AS \
+     $$ BEGIN PERFORM set_config(OLD.n, OLD.v, false); RETURN OLD; END $$",
+    "CREATE TRIGGER setting BEFORE DELETE ON torture.owned FOR EACH ROW EXECUTE FUNCTION torture.set_old()",
+    "CREATE TABLE torture.renewed (n text, v text)",
+    "CREATE TRIGGER setting BEFORE UPDATE ON torture.renewed FOR EACH ROW EXECUTE FUNCTION torture.set_trigger()",
+    "CREATE TABLE torture.batches (n text, v text)",
+    "CREATE FUNCTION torture.set_batch() RETURNS trigger LANGUAGE plpgsql AS \
+     $$ BEGIN PERFORM set_config(n, v, false) FROM added; RETURN NULL; END $$",
+    "CREATE TRIGGER setting AFTER INSERT ON torture.batches REFERENCING NEW TABLE AS added FOR EACH STATEMENT \
+     EXECUTE FUNCTION torture.set_batch()",
+    "CREATE VIEW torture.instead AS SELECT n, v FROM torture.things",
+    "CREATE TRIGGER setting INSTEAD OF INSERT ON torture.instead FOR EACH ROW EXECUTE FUNCTION torture.set_trigger()",
+    "CREATE TABLE torture.told (n text, v text)",
+    "CREATE RULE setting AS ON UPDATE TO torture.told DO INSTEAD SELECT set_config(NEW.n, NEW.v, false)",
+    "CREATE TABLE torture.locking (k bigint); CREATE TABLE torture.tempting (k bigint); CREATE TABLE torture.counting (k bigint)",
+    "CREATE FUNCTION torture.lock_row() RETURNS trigger LANGUAGE plpgsql AS \
+     $$ BEGIN PERFORM pg_advisory_lock(NEW.k); RETURN NEW; END $$",
+    "CREATE TRIGGER locks BEFORE INSERT ON torture.locking FOR EACH ROW EXECUTE FUNCTION torture.lock_row()",
+    "CREATE FUNCTION torture.make_for_row() RETURNS trigger LANGUAGE plpgsql AS \
+     $$ BEGIN CREATE TEMP TABLE hunted_temp AS SELECT 'own'::text AS x; RETURN NEW; END $$",
+    "CREATE TRIGGER makes BEFORE INSERT ON torture.tempting FOR EACH ROW EXECUTE FUNCTION torture.make_for_row()",
+    "CREATE FUNCTION torture.count_row() RETURNS trigger LANGUAGE plpgsql AS \
+     $$ BEGIN PERFORM nextval('torture.taken'); RETURN NEW; END $$",
+    "CREATE TRIGGER counts BEFORE INSERT ON torture.counting FOR EACH ROW EXECUTE FUNCTION torture.count_row()",
 ];

@@ -6,6 +6,7 @@ mod cursors;
 mod ends;
 mod fixture;
 mod hidden;
+mod hunted;
 mod identity;
 mod locks;
 mod notifications;
@@ -48,6 +49,7 @@ pub fn all() -> Vec<Scenario> {
         notifications::cases(),
         hidden::cases(),
         utilities::cases(),
+        hunted::cases(),
         transactions::cases(),
         cancels::cases(),
         vanishing::cases(),

@@ -1,11 +1,13 @@
 //! Temporary objects of every kind.
 
+use crate::flight::{bind, execute, parse, query, sync};
 use crate::scenario::{Act, Player, Scenario};
 
 pub(crate) fn cases() -> Vec<Scenario> {
     let mut cases: Vec<Scenario> = KINDS.iter().map(|&(key, make, read)| kept(key, make, read)).collect();
     cases.extend(ends());
     cases.extend(transactions());
+    cases.extend(by_path());
     cases
 }
 
@@ -184,5 +186,66 @@ fn transactions() -> Vec<Scenario> {
             .hides("D(f)")
             .a("SELECT pg_my_temp_schema() = 0")
             .shows("D(f)"),
+    ]
+}
+
+const OWN: &str = "SELECT 'own'::text AS x INTO t";
+const READ: &str = "SELECT x FROM t";
+
+/// A's table is temporary by its `search_path` alone.
+fn by_path() -> Vec<Scenario> {
+    let named = |key: &str, about: &str| Scenario::new(format!("temp-path-{key}"), about);
+    let kept = |scenario: Scenario| {
+        let scenario = scenario.b(READ).hides("D(own)").a(READ).shows("D(own)");
+        scenario.ask(Player::C, READ).hides("D(own)")
+    };
+    let login = |key: &str, parameter: (&str, &str), sql: &str| {
+        let about = format!("{}={} at the login", parameter.0, parameter.1);
+        kept(named(key, &about).connect(Player::A, &[parameter]).a(sql))
+    };
+    let set = |key: &str, sql: &str| kept(named(key, &sql.replace(" || ", " with ")).a(sql).a(OWN));
+    let bound = |scope: &str| {
+        [
+            parse("", &format!("SELECT set_config('search_path', $1, {scope})")),
+            bind("", &[Some("pg_temp, public")]),
+            execute("", 0),
+            sync(),
+        ]
+    };
+    let role = |action: &str| {
+        format!(
+            "DO $$ BEGIN EXECUTE format('ALTER ROLE CURRENT_USER IN DATABASE %I {action}', current_database()); END $$"
+        )
+    };
+    vec![
+        login("options", ("options", "-c search_path=pg_temp,public"), OWN),
+        login("options-escaped", ("options", "-c search_path=PG\\_TEMP,\\ public"), OWN),
+        login("parameter", ("search_path", "\"pg_temp\", public"), OWN),
+        login(
+            "explain",
+            ("search_path", "pg_temp"),
+            "EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) CREATE TABLE t AS SELECT 'own'::text AS x",
+        ),
+        set("escaped", "SET search_path = E'pg\\x5ftemp'"),
+        set("unicode", "SET search_path = U&'pg\\005ftemp'"),
+        set("config-escaped", "SELECT set_config('search_path', E'pg\\x5ftemp', false)"),
+        set("function", "SELECT torture.set_it('search_path', 'pg_' || 'temp')"),
+        kept(named("bound", "set_config of a bound value").flight(Player::A, &bound("false")).a(OWN)),
+        kept(
+            named("bound-local", "set_config of a bound value, until the end of the transaction")
+                .a("BEGIN")
+                .flight(Player::A, &bound("true"))
+                .a(OWN)
+                .flight(Player::A, &[query("COMMIT")]),
+        ),
+        named("role", "ALTER ROLE SET search_path")
+            .setup(role("SET search_path = pg_temp, public"))
+            .cleanup(role("RESET search_path"))
+            .connect(Player::A, &[])
+            .a(OWN)
+            .b(READ)
+            .hides("D(own)")
+            .a(READ)
+            .shows("D(own)"),
     ]
 }

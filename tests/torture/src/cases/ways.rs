@@ -160,7 +160,7 @@ const WAYS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-fn way(key: &str, about: &str, knob: &Knob, protocol: Protocol, sql: &str) -> Scenario {
+pub(super) fn way(key: &str, about: &str, knob: &Knob, protocol: Protocol, sql: &str) -> Scenario {
     // By the extended protocol, one statement after the other.
     let sql = knob.fill(sql);
     let act: Vec<Flight> = match protocol {
@@ -176,10 +176,10 @@ fn way(key: &str, about: &str, knob: &Knob, protocol: Protocol, sql: &str) -> Sc
 }
 
 /// A does something that sets a parameter, and the parameter is looked at by all.
-fn followed(name: String, about: String, knob: &Knob, act: &[Flight]) -> Scenario {
+pub(super) fn followed(name: String, about: String, knob: &Knob, act: &[Flight]) -> Scenario {
     let shown = knob.shown[0];
     let scenario = Scenario::new(name, about)
-        .setup("TRUNCATE torture.doors, torture.late_doors, torture.things")
+        .setup("TRUNCATE torture.doors, torture.late_doors, torture.things, torture.owners, torture.owned, torture.renewed, torture.told")
         .b(knob.read())
         .hides(shown);
     let scenario = act
