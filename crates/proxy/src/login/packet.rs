@@ -70,8 +70,11 @@ fn is_reported_as_given(key: &str, value: &[u8]) -> bool {
     StartupSettings::may_have(value) && (key != "application_name" || value.len() <= NAME_BYTES_MAX)
 }
 
+/// The name of one of these settings, and its value.
+type CarriedValue<'p> = (&'static str, Cow<'p, [u8]>);
+
 /// The settings in `options`, if it has nothing else.
-fn carried_in_options(startup: &StartupMessage) -> Option<Vec<(&'static str, Cow<'static, [u8]>)>> {
+fn carried_in_options(startup: &StartupMessage) -> Option<Vec<CarriedValue<'static>>> {
     let text = startup.get("options")?;
     let words =
         || text.split(|byte| byte.is_ascii_whitespace() || *byte == 0x0B).filter(|word| !word.is_empty());
