@@ -370,14 +370,19 @@ fn auto_asks_again_at_a_reload_whether_secrets_can_be_read() {
 #[test]
 fn check_says_what_auto_would_become() {
     let cluster = cluster();
-    let check = |more: &[&str]| {
+    let check_with = |query: Option<&str>, more: &[&str]| {
         let mut command = Command::new(binary());
+        command.envs(query.map(|query| ("TRUNKLINE__AUTH__QUERY", query)));
         command.args(["check", "--connect", "--primary", &format!("127.0.0.1:{}", cluster.primary.port())]);
         command.args(more).current_dir(std::env::temp_dir());
         let output = command.output().unwrap();
         (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
     };
+    let check = |more: &[&str]| check_with(None, more);
     let monitor = format!("user={MONITOR_ROLE} password={MONITOR_PASSWORD} dbname=appdb");
+    let (status, said) = check_with(Some("SELECT * FROM of_another.database($1)"), &["--monitor", &monitor]);
+    assert_eq!((status, said.contains("SQLSTATE 3F000")), (Some(1), true), "{said}");
+    assert!(said.contains("auth      auto: no server says whether stored secrets can be read"), "{said}");
     let (status, said) = check(&["--monitor", &monitor]);
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains("auth      relay, chosen by auto: the monitoring role may not read"), "{said}");

@@ -75,6 +75,21 @@ impl Default for SecretSource {
     }
 }
 
+impl SecretSource {
+    /// Whether this answer of a server says that stored secrets are out of reach, so that `auto` does without them.
+    ///
+    /// Of the operator's own query a missing right alone says so: what it names may be missing because of a slip in it, or
+    /// because `[monitor] dbname` is another database, and clients' passwords must not arrive in the clear for that.
+    #[must_use]
+    pub fn is_out_of_reach(&self, error: &LookupError) -> bool {
+        match (self, error) {
+            (SecretSource::Query(None), LookupError::Query { code, .. }) => lacks_right_or_object(code),
+            (SecretSource::Query(Some(_)), LookupError::Query { code, .. }) => code == LACKS_RIGHT,
+            (SecretSource::Query(_) | SecretSource::File(_), _) => false,
+        }
+    }
+}
+
 /// Where secrets come from, and how long they are believed.
 #[derive(Clone, Debug)]
 pub struct SecretSettings {
@@ -123,10 +138,13 @@ pub enum LookupError {
     Stopped,
 }
 
+/// SQLSTATE insufficient_privilege.
+const LACKS_RIGHT: &str = "42501";
+
 /// Whether a query that is refused with this SQLSTATE lacks a right, or an object that it names: which a GRANT or CREATE
 /// mends, whoever is looked up.
 fn lacks_right_or_object(code: &str) -> bool {
-    code == "42501" || ["42883", "42P01", "42703", "3F000"].contains(&code)
+    code == LACKS_RIGHT || ["42883", "42P01", "42703", "3F000"].contains(&code)
 }
 
 /// What mends a query that the servers refuse with this SQLSTATE.
@@ -155,14 +173,6 @@ pub fn mend_login(code: &str) -> &'static str {
             "set [monitor] user and TRUNKLINE__MONITOR__PASSWORD to a login that pg_hba.conf lets in (`trunkline init-sql` \
              prints the SQL for it)"
         }
-    }
-}
-
-impl LookupError {
-    /// Whether a server has answered, and what the query needs is missing there: a right, or an object that it names.
-    #[must_use]
-    pub fn is_about_rights(&self) -> bool {
-        matches!(self, LookupError::Query { code, .. } if lacks_right_or_object(code))
     }
 }
 

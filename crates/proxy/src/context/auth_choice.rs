@@ -64,7 +64,9 @@ impl AuthChoice {
             && let Some(store) = secrets
         {
             let user = settings.health.login.config.get_user().unwrap_or_default().to_owned();
-            runtime.spawn(ask(store.clone(), user, ChosenMode::without_secrets(settings), settle));
+            let source = settings.auth.source.clone();
+            let otherwise = ChosenMode::without_secrets(settings);
+            runtime.spawn(ask(store.clone(), user, (source, otherwise), settle));
         }
         AuthChoice(choice)
     }
@@ -85,14 +87,14 @@ impl AuthChoice {
 async fn ask(
     store: SecretStore,
     user: String,
-    otherwise: ChosenMode,
+    (source, otherwise): (SecretSource, ChosenMode),
     settle: watch::Sender<Option<SettledAuth>>,
 ) {
     let mut last = None;
     let answered = async {
         loop {
             let answer = store.look_up_once(&user).await.map(drop);
-            if let Some(settled) = SettledAuth::by(answer.as_ref().copied(), otherwise) {
+            if let Some(settled) = SettledAuth::by(answer.as_ref().copied(), &source, otherwise) {
                 return settled;
             }
             if let Err(error) = answer
@@ -166,15 +168,19 @@ impl SettledAuth {
         Some(SettledAuth { mode, reason })
     }
 
-    /// What the answer to a look-up decides for `auto`; `otherwise` is what is left without secrets.
+    /// What the answer to a look-up in `source` decides for `auto`; `otherwise` is what is left without secrets.
     ///
     /// What another moment or another server could answer otherwise decides nothing. Nor does a query of the operator's
     /// that is wrong: what it should have read is not given up for that.
     #[must_use]
-    pub fn by(answer: Result<(), &LookupError>, otherwise: ChosenMode) -> Option<Self> {
+    pub fn by(
+        answer: Result<(), &LookupError>,
+        source: &SecretSource,
+        otherwise: ChosenMode,
+    ) -> Option<Self> {
         match answer {
             Ok(()) => Some(SettledAuth { mode: ChosenMode::Verify, reason: AuthReason::SecretsRead }),
-            Err(error @ LookupError::Query { code, .. }) if error.is_about_rights() => {
+            Err(error @ LookupError::Query { code, .. }) if source.is_out_of_reach(error) => {
                 Some(SettledAuth { mode: otherwise, reason: AuthReason::SecretsRefused(code.clone()) })
             }
             Err(
@@ -241,15 +247,29 @@ mod tests {
         LookupError::Query { code: code.to_owned(), message: String::new() }
     }
 
+    fn own() -> SecretSource {
+        SecretSource::Query(Some("SELECT * FROM pgbouncer.get_auth($1)".to_owned()))
+    }
+
     #[test]
     fn secrets_that_are_read_are_verified_against_and_those_refused_are_not() {
-        let verify = SettledAuth::by(Ok(()), ChosenMode::Login).expect("an answer");
+        let verify = SettledAuth::by(Ok(()), &own(), ChosenMode::Login).expect("an answer");
         assert_eq!(verify.mode, ChosenMode::Verify);
-        for code in ["42501", "42883", "42P01"] {
+        let of_catalog = SecretSource::Query(None);
+        for (code, source) in
+            [("42501", &of_catalog), ("42883", &of_catalog), ("42P01", &of_catalog), ("42501", &own())]
+        {
             for otherwise in [ChosenMode::Login, ChosenMode::Relay] {
-                let settled = SettledAuth::by(Err(&query(code)), otherwise).expect("an answer");
+                let settled = SettledAuth::by(Err(&query(code)), source, otherwise).expect("an answer");
                 assert_eq!((settled.mode, settled.why().contains(code)), (otherwise, true));
             }
+        }
+    }
+
+    #[test]
+    fn an_own_query_that_names_what_is_missing_gives_nothing_up() {
+        for code in ["3F000", "42883", "42P01", "42703", "42601", "22P02"] {
+            assert_eq!(SettledAuth::by(Err(&query(code)), &own(), ChosenMode::Login), None, "{code}");
         }
     }
 
@@ -266,7 +286,9 @@ mod tests {
             query("XX000"),
             query("42601"),
         ] {
-            assert_eq!(SettledAuth::by(Err(&error), ChosenMode::Login), None, "{error}");
+            for source in [SecretSource::Query(None), own()] {
+                assert_eq!(SettledAuth::by(Err(&error), &source, ChosenMode::Login), None, "{error}");
+            }
         }
     }
 }

@@ -11,7 +11,8 @@ pub(super) fn becomes(answers: &[ServerAnswer], settings: &Settings) -> String {
     let is_primary = |answer: &&ServerAnswer| matches!(&answer.asked, Ok(said) if matches!(said.facts.role, RoleFacts::Primary(_)));
     let of_answer = |answer: &ServerAnswer| {
         let secrets = answer.asked.as_ref().ok()?.secrets.as_ref()?;
-        SettledAuth::by(secrets.as_ref().map(drop), ChosenMode::without_secrets(settings))
+        let otherwise = ChosenMode::without_secrets(settings);
+        SettledAuth::by(secrets.as_ref().map(drop), &settings.auth.source, otherwise)
     };
     let by_primary = || answers.iter().filter(is_primary).find_map(of_answer);
     let settled = SettledAuth::unasked(settings).or_else(by_primary);

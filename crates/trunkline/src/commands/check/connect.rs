@@ -33,8 +33,8 @@ pub(super) struct ServerFacts {
     pub(super) sees_all: bool,
     /// How stored secrets can be read, where the proxy reads them from the servers.
     pub(super) secrets: Option<Result<SecretsAccess, LookupError>>,
-    /// Whether the proxy does without them where it has no right to them.
-    pub(super) is_auto: bool,
+    /// Whether `auto` does without them by that answer.
+    pub(super) does_without_secrets: bool,
     /// How many connections it has, where there are pools.
     pub(super) room: Option<Result<pools::ConnectionRoom, String>>,
 }
@@ -103,12 +103,13 @@ async fn ask(server: &ServerSpec, settings: &Settings) -> FirstAnswer {
         | (AuthMode::Relay | AuthMode::Login, _) => None,
     };
     let sees_all = !connection.is_degraded();
-    let is_auto = settings.auth.mode == AuthMode::Auto;
+    let does_without_secrets = settings.auth.mode == AuthMode::Auto
+        && matches!(&secrets, Some(Err(error)) if settings.auth.source.is_out_of_reach(error));
     let room = match settings.is_pooling() {
         true => Some(pools::ask(server, login, PATIENCE).await),
         false => None,
     };
-    let facts = ServerFacts { facts, sees_all, secrets, is_auto, room };
+    let facts = ServerFacts { facts, sees_all, secrets, does_without_secrets, room };
     (ServerAnswer { spec, asked: Ok(facts) }, Some(connection))
 }
 

@@ -175,7 +175,7 @@ fn faults(answer: &ServerAnswer, role: &str, primary: Option<Primary>) -> Vec<St
         faults.push(fault("the monitoring role is no member of pg_monitor", &grant));
     }
     if let Some(Err(error)) = &said.secrets
-        && !(said.is_auto && error.is_about_rights())
+        && !said.does_without_secrets
     {
         faults.push(format!("server {} ({}:{}): {error}", spec.name, spec.host, spec.port));
     }
@@ -316,7 +316,8 @@ mod tests {
             membership: None,
             refused: Vec::new(),
         };
-        let said = ServerFacts { facts, sees_all: true, secrets: None, is_auto: false, room: None };
+        let said =
+            ServerFacts { facts, sees_all: true, secrets: None, does_without_secrets: false, room: None };
         ServerAnswer { spec: spec(name, expected), asked: Ok(said) }
     }
 
