@@ -129,9 +129,11 @@ m9 /nobody guest
 m9 /oo guest
 m10 /^(r)(o) \2
 m11 /^(.)oot$ \1\1
+m12 /^(r[a-z]*)(?:t|ot)$ \1
+m13 /^.?(o?)(ot)*$ r\1o
 "#;
 
-const MAP_COUNT: usize = 12;
+const MAP_COUNT: usize = 14;
 
 fn peers() -> String {
     (0..MAP_COUNT).map(|map| format!("local m{map} all peer map=m{map}\n")).collect()

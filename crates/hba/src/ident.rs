@@ -4,7 +4,7 @@
 
 use crate::files::AccessFiles;
 use crate::lines::{self, FieldLine};
-use crate::pattern::{NamePattern, PatternCount};
+use crate::pattern::{NamePattern, PatternCount, first_group_is_that_of_postgresql};
 use crate::problem::{FileProblems, Wrong};
 use crate::rule::RuleUser;
 use crate::token::AuthToken;
@@ -117,6 +117,7 @@ impl MappedUser {
                     );
                     return Err(Wrong::new(message).hint("Put what \\1 stands for in parentheses."));
                 }
+                first_group_is_that_of_postgresql(expression)?;
                 Ok(MappedUser::WithGroup(before.into(), after.into()))
             }
             _ => RuleUser::of(token, count).map(MappedUser::Known),

@@ -4,6 +4,8 @@
 //! the name's length alone, and has no back-references and no looking around. What both accept and mean differently is
 //! refused rather than guessed.
 
+mod first_group;
+
 use std::cell::Cell;
 
 use regex::bytes::{Regex, RegexBuilder};
@@ -39,6 +41,16 @@ impl NamePattern {
             NamePattern::Matching(expression) => expression.is_match(name),
         }
     }
+}
+
+/// Refuses an expression whose first group, which a map asks for, may be another text in PostgreSQL: it would let clients be
+/// other users than there.
+pub(crate) fn first_group_is_that_of_postgresql(expression: &Regex) -> Result<(), Wrong> {
+    let Some(why) = first_group::doubt(expression.as_str()) else { return Ok(()) };
+    Err(Wrong::new(format!("\\1 may stand for something else in PostgreSQL by \"{expression}\": {why}")).hint(
+        "Write a line for each alternative, or $ at the end of an expression with alternatives behind its first group; up to there \
+         repeat only characters and classes such as [^@]*.",
+    ))
 }
 
 impl PatternCount {

@@ -306,6 +306,17 @@ fn a_map_that_cannot_be_read_is_refused() {
 }
 
 #[test]
+fn a_map_whose_group_postgresql_would_take_for_another_is_refused_with_its_line() {
+    let problems = maps("m alice app\nm /^(adm|admin)(.*)$ \\1\n").unwrap_err().to_string();
+    assert!(
+        problems.starts_with("/etc/ident:2: \\1 may stand for something else in PostgreSQL"),
+        "{problems}"
+    );
+    let same = maps("m /^(adm|admin)(.*)$ all\nm /^(.*)@(a|ab)$ \\1\n").unwrap();
+    assert!(same.allows(Some("m"), b"admin", b"anybody") && same.allows(Some("m"), b"app@ab", b"app"));
+}
+
+#[test]
 fn no_truncation_panics() {
     let text = "include_dir x\nhost \"a\"\"b\u{e9}\",/^x$ all 10.0.0.0/8 md5 clientcert=verify-full \\\n# c\n\
                 hostssl all @x ::1 ffff:: cert map=m\n";
