@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 /// Addresses, users, and users at an address whose failures are remembered. With more, some are forgotten.
 pub const FAILURES_TRACKED_MAX: usize = 16_384;
 
@@ -95,6 +97,8 @@ pub struct FailureGuard {
     /// Records of the table. Without any, as nearly always, it is not locked.
     tracked: AtomicUsize,
     slowed: AtomicUsize,
+    /// Counts the doors that were closed.
+    closings: watch::Sender<u64>,
 }
 
 /// A login that is slowed down, counted until dropped.
@@ -125,8 +129,8 @@ struct FailureRecord {
 }
 
 impl FailureGuard {
-    /// Whether this login may begin now, or end well: of many that began at once, those that end after the door was closed
-    /// learn nothing.
+    /// Whether this login may begin now, go on, or end well. Of many that began at once, those that are under way when the
+    /// door is closed learn nothing if they look whenever [`FailureGuard::closings`] changes.
     #[must_use]
     pub fn look(&self, limits: &FailureLimits, knock: Knock<'_>, now: Instant) -> Door {
         if limits.max == 0 || self.tracked.load(Relaxed) == 0 {
@@ -174,7 +178,17 @@ impl FailureGuard {
         let address = table.note(limits, Suspect::Address(from), now);
         let closed_to_address = address.fail(limits, limits.max_there(), now);
         self.tracked.store(table.records.len(), Relaxed);
+        drop(table);
+        if closed_to_address || closed_to_user {
+            self.closings.send_modify(|closings| *closings = closings.wrapping_add(1));
+        }
         if closed_to_address { Some(ClosedTo::Address) } else { closed_to_user.then_some(ClosedTo::User) }
+    }
+
+    /// Changes whenever a door is closed, whose is to be looked at then.
+    #[must_use]
+    pub fn closings(&self) -> watch::Receiver<u64> {
+        self.closings.subscribe()
     }
 
     /// Notes that a user was let in.

@@ -189,3 +189,14 @@ fn so_many_are_slowed_down_at_a_time() {
     permits.pop();
     assert!(guard.slow_down().is_some());
 }
+
+#[test]
+fn logins_under_way_are_told_of_a_door_that_is_closed() {
+    let test = Test::new();
+    let closings = test.guard.closings();
+    test.fail_times(LIMITS.max - 1, 1, "app");
+    assert!(!closings.has_changed().expect("the guard is there"), "the door is open yet");
+    test.fail(1, "app");
+    assert!(closings.has_changed().expect("the guard is there"));
+    assert!(matches!(test.look(1, "app"), Door::Closed(_)), "before they are told");
+}

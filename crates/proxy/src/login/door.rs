@@ -1,5 +1,6 @@
 //! Clients that fail to prove who they are: slowed down, then refused for a while.
 
+use std::future::{Future, pending};
 use std::time::Instant;
 
 use trunkline_auth::failures::{ClosedTo, Door, Knock, SLOW_PAUSE_MAX};
@@ -45,15 +46,55 @@ impl Visitor<'_> {
         }
     }
 
-    /// Notes a right proof. One that was found while the door was closed is worth nothing.
-    pub(super) fn let_in(&self, worker: &Worker) -> Result<(), Refusal> {
+    /// Runs the exchange that proves who the client is, unless the door is closed while it is under way: of many guesses at
+    /// one time, all that have no answer by then get the same one at the same moment, the right one too. Neither the server's
+    /// part of a proof, nor the time that a login on a server takes, tells them apart.
+    pub(super) async fn unless_shut_out<T>(
+        &self,
+        worker: &Worker,
+        exchange: impl Future<Output = Result<T, LoginFailure>>,
+    ) -> Result<T, LoginFailure> {
+        tokio::select! {
+            // The door first: what has come meanwhile is not looked at.
+            biased;
+            refusal = self.shut_out(worker) => Err(refusal.into()),
+            outcome = exchange => outcome,
+        }
+    }
+
+    /// Returns when the door is closed.
+    async fn shut_out(&self, worker: &Worker) -> Refusal {
+        if self.knock().is_none() {
+            return pending().await;
+        }
+        let mut closings = worker.shared.failures.closings();
+        loop {
+            if let Err(refusal) = self.look(worker) {
+                return refusal;
+            }
+            if closings.changed().await.is_err() {
+                return pending().await;
+            }
+        }
+    }
+
+    /// Refuses the client while the door is closed.
+    pub(super) fn look(&self, worker: &Worker) -> Result<(), Refusal> {
         let shared = &worker.shared;
         let Some(knock) = self.knock() else { return Ok(()) };
-        let (limits, now) = (&shared.live().auth.failures, Instant::now());
-        if let Door::Closed(left) = shared.failures.look(limits, knock, now) {
-            return Err(Refusal::TooManyFailures { seconds: left.as_secs() + 1 });
+        match shared.failures.look(&shared.live().auth.failures, knock, Instant::now()) {
+            Door::Closed(left) => Err(Refusal::TooManyFailures { seconds: left.as_secs() + 1 }),
+            Door::Open | Door::Slow(_) => Ok(()),
         }
-        shared.failures.let_in(limits, knock, now);
+    }
+
+    /// Notes a right proof. One that was found while the door was closed is worth nothing.
+    pub(super) fn let_in(&self, worker: &Worker) -> Result<(), Refusal> {
+        self.look(worker)?;
+        let shared = &worker.shared;
+        if let Some(knock) = self.knock() {
+            shared.failures.let_in(&shared.live().auth.failures, knock, Instant::now());
+        }
         Ok(())
     }
 

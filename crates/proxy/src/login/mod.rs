@@ -274,18 +274,22 @@ async fn log_in(
     let visitor = Visitor { client: peer, user: &request.user };
     visitor.wait(worker).await?;
     // Boxed: only one of them is taken, and each is large.
-    let authenticated = match way {
-        LoginWay::Relay => {
-            Box::pin(relay::log_in(worker, (client, peer), startup, read_ahead, &request, limit)).await
-        }
-        LoginWay::Verify => {
-            let by = (&*live, method);
-            Box::pin(verify::log_in(worker, by, client, startup, read_ahead, &request, limit)).await
-        }
-        LoginWay::Login => {
-            Box::pin(password::log_in(worker, client, startup, read_ahead, &request, limit)).await
+    let exchange = async {
+        match way {
+            LoginWay::Relay => {
+                let who = (&mut *client, visitor);
+                Box::pin(relay::log_in(worker, who, startup, read_ahead, &request, limit)).await
+            }
+            LoginWay::Verify => {
+                let by = (&*live, method);
+                Box::pin(verify::log_in(worker, by, client, startup, read_ahead, &request, limit)).await
+            }
+            LoginWay::Login => {
+                Box::pin(password::log_in(worker, client, startup, read_ahead, &request, limit)).await
+            }
         }
     };
+    let authenticated = visitor.unless_shut_out(worker, exchange).await;
     let mut authenticated = authenticated.map_err(|failure| visitor.failed(worker, failure, way))?;
     visitor.let_in(worker)?;
     authenticated.hide_address(name);

@@ -16,6 +16,7 @@ use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_net::Transport;
 
 use super::deadline::LoginDeadline;
+use super::door::Visitor;
 use super::offer::{AnswerWatch, RelayedChallenge};
 use super::request::StartupRequest;
 use super::way::is_protected;
@@ -52,7 +53,7 @@ struct Exchange {
 
 pub(super) async fn log_in(
     worker: &Rc<Worker>,
-    (client, peer): (&mut Transport, ClientAddress),
+    (client, visitor): (&mut Transport, Visitor<'_>),
     startup: StartupMessage,
     read_ahead: BytesMut,
     request: &StartupRequest,
@@ -78,13 +79,13 @@ pub(super) async fn log_in(
         };
         let Exchange { reader, first, preface, version } = exchange;
         if let FirstReply::Challenge(challenge) = first {
-            let password = RelayedPassword::of((&*client, peer), server.leg());
+            let password = RelayedPassword::of((&*client, visitor.client), server.leg());
             let mut out = preface;
             let RelayedChallenge { message, answer } = challenge?;
             password.look_at(RawMessage { bytes: &message })?;
             out.extend_from_slice(&message);
             client.write_all(&out).await.map_err(|_| LoginFailure::ClientGone)?;
-            let watch = (answer, password);
+            let watch = (answer, password, || visitor.look(worker));
             return pass_through(client, (server, reader), read_ahead, watch, version).await;
         }
         let reply = read_login_reply(&mut server.stream, reader);
@@ -222,7 +223,7 @@ async fn pass_through(
     client: &mut Transport,
     (mut server, mut server_reader): (Box<ServerConnection>, MessageReader),
     read_ahead: BytesMut,
-    (mut answer, password): (AnswerWatch, RelayedPassword),
+    (mut answer, password, door): (AnswerWatch, RelayedPassword, impl Fn() -> Result<(), Refusal>),
     version: ProtocolVersion,
 ) -> Result<Authenticated, LoginFailure> {
     let mut client_reader = MessageReader::frontend(read_ahead);
@@ -252,6 +253,10 @@ async fn pass_through(
             }
             Received::Server(Err(error)) => return Err(lost(&server, &error.into())),
             Received::Server(Ok(message)) => {
+                if says_that_it_was_right(message) {
+                    // Who guesses must not see it any more once the door is closed.
+                    door()?;
+                }
                 if is_ok(message) {
                     break;
                 }
@@ -287,8 +292,13 @@ async fn pass_through(
 
 /// Whether the client has to answer a server's message.
 fn asks_for_an_answer(message: RawMessage<'_>) -> bool {
+    BackendTag::from_byte(message.tag()) == BackendTag::Authentication && !says_that_it_was_right(message)
+}
+
+/// Whether the client's proof was right, by a server's message.
+fn says_that_it_was_right(message: RawMessage<'_>) -> bool {
     BackendTag::from_byte(message.tag()) == BackendTag::Authentication
-        && !matches!(parse_authentication(message), Ok(Authentication::Ok | Authentication::SaslFinal(_)))
+        && matches!(parse_authentication(message), Ok(Authentication::Ok | Authentication::SaslFinal(_)))
 }
 
 fn is_ok(message: RawMessage<'_>) -> bool {

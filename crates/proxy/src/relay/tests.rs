@@ -20,7 +20,7 @@ use trunkline_telemetry::metrics::{FailoverCause, LossCause};
 use trunkline_topology::{FlushedWal, Postmaster, Role, ServerId, State};
 
 use crate::limits::{RETAKE_PAUSE, TICK};
-use crate::settings::{AuthMode, ClientMethod, OnTerminate, SecretSource, Settings};
+use crate::settings::{AuthMode, ClientMethod, FailureLimits, OnTerminate, SecretSource, Settings};
 use crate::testing::{CLIENT, TestPeer, TestWorker, runtime, settings, standbys};
 
 /// Longer than anything here takes.

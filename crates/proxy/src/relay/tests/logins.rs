@@ -127,6 +127,78 @@ fn client_with_a_wrong_password_reaches_no_server() {
     });
 }
 
+/// Two failures close the door.
+fn with_two_failures(mut settings: Settings) -> Settings {
+    let (window, pause) = (PATIENCE * 2, PATIENCE * 2);
+    settings.auth.failures = FailureLimits { max: 2, window, pause };
+    settings
+}
+
+#[test]
+fn guesses_whose_exchange_with_a_server_is_under_way_learn_nothing_once_the_door_is_closed() {
+    let mut settings = with_two_failures(settings());
+    settings.auth.mode = AuthMode::Relay;
+    play(settings, async |stage| {
+        let mut guesses = Vec::new();
+        for _ in 0..4 {
+            let mut client = TestPeer::client(&stage).await;
+            let (_, mut server) = TestPeer::server(&stage).await;
+            server.say(&wire::message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0")).await;
+            assert_eq!(client.hear().await.0, b'R');
+            client.say(&wire::message(b'p', b"SCRAM-SHA-256\0\0\0\0\x08n,,n=,r=")).await;
+            assert_eq!(server.hear().await.0, b'p');
+            server.say(&wire::message(b'R', b"\0\0\0\x0br=,s=,i=1")).await;
+            assert_eq!(client.hear().await.0, b'R');
+            client.say(&wire::message(b'p', b"c=biws,r=,p=")).await;
+            assert_eq!(server.hear().await.0, b'p');
+            guesses.push((client, server));
+        }
+        let mut under_way = guesses.split_off(2);
+        for (mut client, mut server) in guesses {
+            server.say(&wire::report(b'E', "FATAL", "28P01")).await;
+            assert!(has_code(&client.hear().await, "FATAL", "28P01"));
+        }
+        // Of these one may be right: nobody hears of it, whether its server has said so or not.
+        for (client, _) in &mut under_way {
+            assert!(has_code(&client.hear().await, "FATAL", "28000"));
+            client.closes().await;
+        }
+    });
+}
+
+#[test]
+fn right_guess_that_a_server_is_logged_in_to_for_learns_nothing_once_the_door_is_closed() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "\"app\" \"secret\"\n").expect("it can be written");
+    let mut settings = with_two_failures(settings());
+    settings.auth.mode = AuthMode::Verify;
+    settings.auth.client_method = ClientMethod::Password;
+    settings.auth.source = SecretSource::File(file.path().to_owned());
+    play(settings, async |stage| {
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            let mut client = TestPeer::client(&stage).await;
+            assert_eq!(client.hear().await, (b'R', vec![0, 0, 0, 3]));
+            clients.push(client);
+        }
+        let mut clients = clients.into_iter();
+        let mut next = || clients.next().expect("there are four");
+        let (mut right, mut late) = (next(), next());
+        right.say(&wire::message(b'p', b"secret\0")).await;
+        let (_, mut server) = TestPeer::server(&stage).await;
+        proves_itself(&mut server).await;
+        for mut wrong in [next(), next()] {
+            wrong.say(&wire::message(b'p', b"guess\0")).await;
+            assert!(has_code(&wrong.hear().await, "FATAL", "28P01"));
+        }
+        for client in [&mut right, &mut late] {
+            assert!(has_code(&client.hear().await, "FATAL", "28000"));
+            client.closes().await;
+        }
+        assert!(stage.network.try_accept().is_none(), "no server is asked for a late one");
+    });
+}
+
 /// Relays the login of a client from `peer` to a server that asks for an md5 of the password, and then for the password
 /// itself: clients answer both.
 fn asked_twice(peer: ClientAddress, then: impl AsyncFnOnce(TestPeer, TestPeer)) {
