@@ -353,6 +353,8 @@ fn verifier(
     mode: ClientSslMode,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, AcceptError> {
+    // Read without a CA, too: one that cannot be used is not passed over until there is one.
+    let lists = settings.crl_file.as_deref().map(revocation_lists).transpose()?.unwrap_or_default();
     let Some(ca_file) = &settings.ca_file else {
         return match mode.must_verify() {
             true => Err(AcceptError::NoRoots),
@@ -364,7 +366,6 @@ fn verifier(
     for certificate in &roots {
         named.add(certificate.clone()).map_err(|error| unfit(ca_file, error))?;
     }
-    let lists = settings.crl_file.as_deref().map(revocation_lists).transpose()?.unwrap_or_default();
     let usual_lists: Vec<_> = lists.iter().map(|list| list.der.clone()).collect();
     let roots = Roots::new(roots, lists);
     let usual = if roots.store.is_empty() {

@@ -156,7 +156,7 @@ pub struct ConnectSettings {
     pub sslmode: ServerSslMode,
     /// PEM: who vouches for servers; or [`SYSTEM`].
     pub sslrootcert: Option<String>,
-    /// PEM: what those have revoked.
+    /// PEM: what those have revoked. Without roots it is read, and means nothing, as for libpq.
     pub sslcrl: Option<String>,
     /// PEM: the proxy's own certificate.
     pub sslcert: Option<String>,
@@ -389,6 +389,8 @@ fn presented(cert_file: &str, key_file: &str, own: &CertifiedKey) -> Result<Cert
 
 fn verifier(settings: &ConnectSettings, provider: &CryptoProvider) -> Result<LibpqVerifier, ServerTlsError> {
     let must_verify = matches!(settings.sslmode, ServerSslMode::VerifyCa | ServerSslMode::VerifyFull);
+    // Read without roots, too: one that cannot be used is not passed over until there are some.
+    let revoked = settings.sslcrl.as_deref().map(revocation_lists).transpose()?;
     let roots = match settings.sslrootcert.as_deref() {
         None if must_verify => return Err(ServerTlsError::NoRoots),
         None => None,
@@ -404,7 +406,6 @@ fn verifier(settings: &ConnectSettings, provider: &CryptoProvider) -> Result<Lib
             if certificates.is_empty() {
                 return Err(ServerTlsError::NoSystemRoots);
             }
-            let revoked = settings.sslcrl.as_deref().map(revocation_lists).transpose()?;
             Some(Roots::new(certificates, revoked.unwrap_or_default()))
         }
     };

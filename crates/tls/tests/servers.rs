@@ -420,3 +420,23 @@ fn the_roots_of_the_machine_count_for_names_alone() {
     };
     refused(ServerTls::load(&weak).map(drop).map_err(|error| error.to_string()), "needs sslmode verify-full");
 }
+
+#[test]
+fn revocation_lists_are_read_without_roots_too() {
+    let settings = ConnectSettings {
+        sslmode: ServerSslMode::Require,
+        sslcrl: Some("/nonexistent/list".to_owned()),
+        ..ConnectSettings::default()
+    };
+    refused(ServerTls::load(&settings).map(drop).map_err(|error| error.to_string()), "/nonexistent/list");
+    let made = Made::new();
+    made.root_and_request("db.example");
+    made.sign("subjectAltName=DNS:db.example");
+    let settings = AcceptSettings {
+        cert_file: Some(made.path("server.crt")),
+        key_file: Some(made.path("server.key")),
+        crl_file: Some(made.path("list")),
+        ..AcceptSettings::default()
+    };
+    refused(Acceptor::load(&settings).map(drop).map_err(|error| error.to_string()), &made.path("list"));
+}
