@@ -210,26 +210,22 @@ mod tests {
         }
     }
 
+    fn whole(part: &str) -> Regex {
+        Regex::new(&format!("^(?:{part})$")).expect("valid")
+    }
+
     /// The longest way, as PostgreSQL goes: first what is before the group as far as it can, then the group.
-    fn longest(head: &str, group: &str, rest: &str, name: &str) -> Option<String> {
-        let is_all =
-            |pattern: &str, text: &str| Regex::new(pattern).expect("valid").is_match(text.as_bytes());
-        let ends = || (0..=name.len()).rev();
-        for begin in ends().filter(|begin| is_all(&format!("^(?:{head})$"), &name[..*begin])) {
-            for end in ends().filter(|end| *end >= begin) {
-                if is_all(&format!("^(?:{group})$"), &name[begin..end])
-                    && is_all(&format!("^(?:{rest})$"), &name[end..])
-                {
-                    return Some(name[begin..end].to_owned());
-                }
-            }
-        }
-        None
+    fn longest<'a>([head, group, rest]: [&Regex; 3], name: &'a [u8]) -> Option<&'a [u8]> {
+        (0..=name.len()).rev().filter(|begin| head.is_match(&name[..*begin])).find_map(|begin| {
+            let mut ends = (begin..=name.len()).rev();
+            let end = ends.find(|end| group.is_match(&name[begin..*end]) && rest.is_match(&name[*end..]))?;
+            Some(&name[begin..end])
+        })
     }
 
     #[test]
     fn the_group_is_the_longest_one_where_there_is_no_doubt() {
-        let names: Vec<String> = (0..6_u32)
+        let names: Vec<String> = (0..5_u32)
             .flat_map(|length| (0..3_u32.pow(length)).map(move |number| (length, number)))
             .map(|(length, number)| {
                 (0..length)
@@ -246,12 +242,11 @@ mod tests {
                         continue;
                     }
                     let built = Regex::new(&expression).expect("valid");
+                    let parts = [head, group, rest].map(whole);
                     for name in &names {
-                        let found = built.captures(name.as_bytes());
-                        let found =
-                            found.and_then(|found| found.get(1)).map(|group| group.as_bytes().to_vec());
-                        let theirs = longest(head, group, rest, name).map(String::into_bytes);
-                        assert_eq!(found, theirs, "{expression} {name}");
+                        let found = built.captures(name.as_bytes()).and_then(|found| found.get(1));
+                        let found = found.map(|group| group.as_bytes());
+                        assert_eq!(found, longest(parts.each_ref(), name.as_bytes()), "{expression} {name}");
                         compared += usize::from(found.is_some());
                     }
                 }

@@ -153,13 +153,13 @@ fn guesses_whose_exchange_with_a_server_is_under_way_learn_nothing_once_the_door
             assert_eq!(server.hear().await.0, b'p');
             guesses.push((client, server));
         }
-        let mut under_way = guesses.split_off(2);
+        let under_way = guesses.split_off(2);
         for (mut client, mut server) in guesses {
             server.say(&wire::report(b'E', "FATAL", "28P01")).await;
             assert!(has_code(&client.hear().await, "FATAL", "28P01"));
         }
         // Of these one may be right: nobody hears of it, whether its server has said so or not.
-        for (client, _) in &mut under_way {
+        for (mut client, _server) in under_way {
             assert!(has_code(&client.hear().await, "FATAL", "28000"));
             client.closes().await;
         }
@@ -183,7 +183,7 @@ fn right_guess_that_a_server_is_logged_in_to_for_learns_nothing_once_the_door_is
         }
         let mut clients = clients.into_iter();
         let mut next = || clients.next().expect("there are four");
-        let (mut right, mut late) = (next(), next());
+        let (mut right, late) = (next(), next());
         right.say(&wire::message(b'p', b"secret\0")).await;
         let (_, mut server) = TestPeer::server(&stage).await;
         proves_itself(&mut server).await;
@@ -191,7 +191,7 @@ fn right_guess_that_a_server_is_logged_in_to_for_learns_nothing_once_the_door_is
             wrong.say(&wire::message(b'p', b"guess\0")).await;
             assert!(has_code(&wrong.hear().await, "FATAL", "28P01"));
         }
-        for client in [&mut right, &mut late] {
+        for mut client in [right, late] {
             assert!(has_code(&client.hear().await, "FATAL", "28000"));
             client.closes().await;
         }
