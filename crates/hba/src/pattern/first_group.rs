@@ -6,7 +6,7 @@
 
 /// One piece of an expression, as far as it matters for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Piece {
+enum PatternPiece {
     /// A character, a class, an escape, or `^`.
     Single,
     /// `(`
@@ -30,9 +30,9 @@ pub(super) fn doubt(expression: &str) -> Option<&'static str> {
     if has(&pieces, |first, second| is_quantifier(first) && is_quantifier(second)) {
         return Some("something is repeated twice, or as seldom as possible");
     }
-    let begin = pieces.iter().position(|piece| *piece == Piece::OpensGroup)?;
+    let begin = pieces.iter().position(|piece| *piece == PatternPiece::OpensGroup)?;
     let (head, rest) = pieces.split_at_checked(begin)?;
-    let length = rest.iter().position(|piece| *piece == Piece::Closes)?;
+    let length = rest.iter().position(|piece| *piece == PatternPiece::Closes)?;
     let (group, mut rest) = rest.split_at_checked(length + 1)?;
     if depth(head) != 0 {
         return Some("the first group is within another one");
@@ -40,7 +40,7 @@ pub(super) fn doubt(expression: &str) -> Option<&'static str> {
     if depth(group) != 0 {
         return Some("there is a group within the first one");
     }
-    if head.contains(&Piece::Bar) || group.contains(&Piece::Bar) {
+    if head.contains(&PatternPiece::Bar) || group.contains(&PatternPiece::Bar) {
         return Some("there is a | before the end of the first group");
     }
     if has(head, repeats_group) {
@@ -48,85 +48,91 @@ pub(super) fn doubt(expression: &str) -> Option<&'static str> {
     }
     match rest.split_first() {
         // With a length of its own it is there or not, in both.
-        Some((Piece::Optional, behind)) if is_of_fixed_length(group) => rest = behind,
-        Some((Piece::Optional | Piece::Repeated, _)) => return Some("the first group is repeated"),
+        Some((PatternPiece::Optional, behind)) if is_of_fixed_length(group) => rest = behind,
+        Some((PatternPiece::Optional | PatternPiece::Repeated, _)) => {
+            return Some("the first group is repeated");
+        }
         Some(_) | None => {}
     }
-    let is_simple = !rest.contains(&Piece::Bar) && !has(rest, repeats_group);
-    let ends = rest.last() == Some(&Piece::End) && !has_bar_outside(rest);
+    let is_simple = !rest.contains(&PatternPiece::Bar) && !has(rest, repeats_group);
+    let ends = rest.last() == Some(&PatternPiece::End) && !has_bar_outside(rest);
     (!is_simple && !ends).then_some("there is a | or a repeated group, and no $ at the end")
 }
 
 /// Whether two pieces that follow each other are so.
-fn has(pieces: &[Piece], are_so: impl Fn(Piece, Piece) -> bool) -> bool {
+fn has(pieces: &[PatternPiece], are_so: impl Fn(PatternPiece, PatternPiece) -> bool) -> bool {
     pieces.iter().zip(pieces.iter().skip(1)).any(|(first, second)| are_so(*first, *second))
 }
 
-fn is_quantifier(piece: Piece) -> bool {
-    matches!(piece, Piece::Optional | Piece::Repeated)
+fn is_quantifier(piece: PatternPiece) -> bool {
+    matches!(piece, PatternPiece::Optional | PatternPiece::Repeated)
 }
 
-fn repeats_group(first: Piece, second: Piece) -> bool {
-    first == Piece::Closes && is_quantifier(second)
+fn repeats_group(first: PatternPiece, second: PatternPiece) -> bool {
+    first == PatternPiece::Closes && is_quantifier(second)
 }
 
 /// Of the parentheses and what is between them.
-fn is_of_fixed_length(group: &[Piece]) -> bool {
-    group.contains(&Piece::Single) && !group.iter().any(|piece| is_quantifier(*piece))
+fn is_of_fixed_length(group: &[PatternPiece]) -> bool {
+    group.contains(&PatternPiece::Single) && !group.iter().any(|piece| is_quantifier(*piece))
 }
 
 /// How many groups are open behind these pieces.
-fn depth(pieces: &[Piece]) -> usize {
+fn depth(pieces: &[PatternPiece]) -> usize {
     pieces.iter().fold(0, |depth, piece| deeper(depth, *piece))
 }
 
-fn deeper(depth: usize, piece: Piece) -> usize {
+fn deeper(depth: usize, piece: PatternPiece) -> usize {
     match piece {
-        Piece::OpensGroup | Piece::Opens => depth + 1,
-        Piece::Closes => depth.saturating_sub(1),
-        Piece::Single | Piece::Bar | Piece::Optional | Piece::Repeated | Piece::End => depth,
+        PatternPiece::OpensGroup | PatternPiece::Opens => depth + 1,
+        PatternPiece::Closes => depth.saturating_sub(1),
+        PatternPiece::Single
+        | PatternPiece::Bar
+        | PatternPiece::Optional
+        | PatternPiece::Repeated
+        | PatternPiece::End => depth,
     }
 }
 
 /// Whether there is an alternative to the whole.
-fn has_bar_outside(pieces: &[Piece]) -> bool {
+fn has_bar_outside(pieces: &[PatternPiece]) -> bool {
     let mut depth = 0;
     pieces.iter().any(|piece| {
         depth = deeper(depth, *piece);
-        depth == 0 && *piece == Piece::Bar
+        depth == 0 && *piece == PatternPiece::Bar
     })
 }
 
 /// The pieces of an expression that the engine takes.
-fn pieces(expression: &str) -> Vec<Piece> {
+fn pieces(expression: &str) -> Vec<PatternPiece> {
     let mut rest = expression.strip_prefix("(?i)").unwrap_or(expression).chars().peekable();
     let mut pieces = Vec::new();
     while let Some(c) = rest.next() {
         pieces.push(match c {
             '\\' => {
                 rest.next();
-                Piece::Single
+                PatternPiece::Single
             }
             '[' => {
                 skip_bracket(&mut rest);
-                Piece::Single
+                PatternPiece::Single
             }
             '(' if rest.next_if_eq(&'?').is_some() => {
                 // The colon: nothing else is let through.
                 rest.next();
-                Piece::Opens
+                PatternPiece::Opens
             }
-            '(' => Piece::OpensGroup,
-            ')' => Piece::Closes,
-            '|' => Piece::Bar,
-            '?' => Piece::Optional,
-            '*' | '+' => Piece::Repeated,
+            '(' => PatternPiece::OpensGroup,
+            ')' => PatternPiece::Closes,
+            '|' => PatternPiece::Bar,
+            '?' => PatternPiece::Optional,
+            '*' | '+' => PatternPiece::Repeated,
             '{' => {
                 rest.by_ref().find(|c| *c == '}');
-                Piece::Repeated
+                PatternPiece::Repeated
             }
-            '$' => Piece::End,
-            _ => Piece::Single,
+            '$' => PatternPiece::End,
+            _ => PatternPiece::Single,
         });
     }
     pieces
