@@ -57,8 +57,7 @@ fn with_one_server_connection_clients_wait_and_can_tell_nothing_more() {
 }
 
 /// What docs/pooling.md says that a client can tell.
-const KNOWN_IN_TRANSACTION_MODE: &str =
-    "same-process-later\ndefault-of-database\ndefault-of-role\nstartup-reset-application-name differs";
+const KNOWN_IN_TRANSACTION_MODE: &str = "same-process-later\ndefault-of-database\ndefault-of-role";
 
 /// Questions for what `nextval` and `setval` gave, which may come too late on a machine that is busy for long, if they are the
 /// first of their database. They show nobody else's value.

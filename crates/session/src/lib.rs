@@ -92,7 +92,6 @@ mod timing;
 pub use carried::alignment::{Alignment, AlignmentError, AlignmentReader, AlignmentStep};
 pub use carried::connection::ConnectionState;
 pub use carried::diff::{SessionState, diff};
-pub use carried::gucs::StartupSettings;
 pub use carried::login_values::LoginValue;
 pub use carried::parameters::{LoginParameters, are_too_many_parameters};
 pub use conversation::farewell::FatalOrigin;

@@ -8,11 +8,9 @@
 
 use std::time::Instant;
 
-use trunkline_topology::ServerId;
-
 use crate::answer::Effects;
 use crate::connection::{CloseReason, ReservedPlace, ToClose};
-use crate::key::{PoolBound, PoolId, ServerLimit};
+use crate::key::PoolBound;
 use crate::limits::{NEAR_DEPTH, NEAR_PASSES, NEAR_WAIT};
 use crate::pools::Pools;
 use crate::settings::PoolSettings;
@@ -242,25 +240,6 @@ impl Pools {
         let place = self.reserve(pool, OpeningFor::Client);
         emptied.into_iter().flatten().for_each(|pool| self.tidy(pool));
         place
-    }
-
-    /// A server has refused a connection of this key for a limit of its own: closes the connection there that counts against
-    /// it and has been idle longest. `None` if there is none.
-    pub fn make_room(&mut self, key: PoolId, server: ServerId, limit: ServerLimit) -> Option<Effects> {
-        let own = self.keys.of(key)?.pool(server)?;
-        let pool = self.pools.get(own)?;
-        let oldest = match limit {
-            ServerLimit::User => self.oldest_idle(self.groups.pools(pool.user), |_| true),
-            ServerLimit::Database => self.oldest_idle(self.groups.pools(pool.database), |_| true),
-            ServerLimit::All => {
-                let all: Vec<usize> = self.pools.iter().map(|(index, _)| index).collect();
-                self.oldest_idle(&all, |other| other.server == server)
-            }
-        };
-        let mut effects = Effects::default();
-        let emptied = self.close_idle(oldest?, CloseReason::Evicted, &mut effects)?;
-        self.tidy(emptied);
-        Some(effects)
     }
 
     /// Closes an idle connection; returns its pool, which stays.

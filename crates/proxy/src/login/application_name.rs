@@ -5,17 +5,13 @@
 
 use std::net::SocketAddr;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use trunkline_codec::backend::ParameterStatus;
 use trunkline_codec::scan::Piece;
 use trunkline_codec::scan::Scanner;
 use trunkline_codec::startup::StartupMessage;
 use trunkline_codec::write;
 use trunkline_topology::ClientAddress;
-
-use super::Authenticated;
-use super::request::StartupRequest;
-use crate::settings::AddHost;
 
 /// Bytes of an application_name that servers keep.
 /// Source: PostgreSQL, src/include/pg_config_manual.h, NAMEDATALEN - 1.
@@ -32,34 +28,7 @@ pub(crate) struct ApplicationName {
     with_address: Box<[u8]>,
 }
 
-impl Authenticated {
-    /// The client is told the name that it asked for.
-    pub(super) fn hide_address(&mut self, name: Option<ApplicationName>) {
-        let Some(name) = name else { return };
-        let messages = &mut self.taken.login_reply.messages;
-        // A session that is brought to the name on each of its connections knows it as it is.
-        self.reported = self.settings.is_some().then(|| Bytes::copy_from_slice(messages));
-        name.hide(messages);
-        if let (None, Some(relogin)) = (&self.settings, &mut self.relogin) {
-            relogin.application_name = Some(Box::new(name));
-        }
-    }
-}
-
 impl ApplicationName {
-    /// The name with the client's address, if the listener adds it. Replication is left alone: the primary looks a
-    /// standby's name up in synchronous_standby_names.
-    pub(super) fn shown(
-        startup: &StartupMessage,
-        request: &StartupRequest,
-        client: ClientAddress,
-    ) -> Option<Self> {
-        match request.criteria.listener.settings.options.application_name_add_host {
-            AddHost::On if !request.is_replication => Some(Self::with_address(startup, client)),
-            AddHost::On | AddHost::Off => None,
-        }
-    }
-
     /// Adds the client's address to the name it asks for. If both are too long, the name is cut.
     pub(super) fn with_address(startup: &StartupMessage, client: ClientAddress) -> Self {
         let in_options =

@@ -9,7 +9,6 @@ mod application_name;
 mod deadline;
 mod door;
 mod offer;
-mod packet;
 mod password;
 mod pooling;
 mod refused;
@@ -31,10 +30,10 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 use trunkline_codec::backend::TransactionStatus;
-use trunkline_codec::startup::ProtocolVersion;
+use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
 use trunkline_net::{ProxyHeaderError, Transport, read_proxy_header};
-use trunkline_session::{Functions, StartupSettings};
+use trunkline_session::Functions;
 use trunkline_tls::accept::Acceptor;
 use trunkline_topology::ClientAddress;
 
@@ -55,7 +54,7 @@ use crate::pool::connection::ServerConnection;
 use crate::pool::seat::{ClientSeat, PoolSeat};
 use crate::server::connection::ReadyServer;
 use crate::server::take::{ServerCriteria, TakeError};
-use crate::settings::{LimitSettings, PoolMode, Retry};
+use crate::settings::{AddHost, LimitSettings, PoolMode, Retry};
 use crate::snapshots::ClientGroup;
 use trunkline_telemetry::metrics::{LoginResult, RefusalReason};
 use trunkline_telemetry::sessions::{SessionId, SessionInfo};
@@ -76,8 +75,6 @@ pub(crate) struct NewSession {
     pub(crate) relogin: Option<Relogin>,
     /// Its place among the clients of its pools, for one that shares server connections.
     pub(crate) seat: Option<ClientSeat>,
-    /// Settings of its startup packet that its connection was brought to, and not logged in with.
-    pub(crate) settings: Option<StartupSettings>,
     /// The functions of its database, for a session that may move; `None` where all are trusted.
     pub(crate) functions: Option<Arc<Functions>>,
     /// The ParameterStatus messages that the client got.
@@ -117,10 +114,6 @@ struct Authenticated {
     relogin: Option<Relogin>,
     /// Its place among the clients of its pools.
     seat: Option<ClientSeat>,
-    /// Settings of its startup packet that its connection was brought to.
-    settings: Option<StartupSettings>,
-    /// What the server has reported, where its client is told another `application_name`, which it shares connections under.
-    reported: Option<Bytes>,
     /// The protocol version of both sides.
     version: ProtocolVersion,
     /// Messages that the client must get before its AuthenticationOk.
@@ -266,7 +259,7 @@ async fn log_in(
         return Err(verify::answer_check(worker, client, &request).await);
     }
     let Ruling { way, method } = ruling(worker, &live, client, peer, &startup, &request).await?;
-    let name = ApplicationName::shown(&startup, &request, peer);
+    let name = shown_name(&startup, &request, peer);
     let startup = match &name {
         Some(name) => name.tell(&startup),
         None => startup,
@@ -292,7 +285,12 @@ async fn log_in(
     let authenticated = visitor.unless_shut_out(worker, exchange).await;
     let mut authenticated = authenticated.map_err(|failure| visitor.failed(worker, failure, way))?;
     visitor.let_in(worker)?;
-    authenticated.hide_address(name);
+    if let Some(name) = &name {
+        name.hide(&mut authenticated.taken.login_reply.messages);
+    }
+    if let Some(relogin) = &mut authenticated.relogin {
+        relogin.application_name = name.map(Box::new);
+    }
     let new_session = finish_login(worker, &live, client, peer, permit, request, authenticated).await?;
     worker.metrics.logins.one(way.result());
     Ok(new_session)
@@ -320,6 +318,19 @@ async fn first_packets(
             let what = "that have not sent a startup packet";
             Err(Refusal::TooMany { what, limit: limits.startups_max }.into())
         }
+    }
+}
+
+/// The name with the client's address, if the listener adds it. Replication is left alone: the primary looks a
+/// standby's name up in synchronous_standby_names.
+fn shown_name(
+    startup: &StartupMessage,
+    request: &StartupRequest,
+    client: ClientAddress,
+) -> Option<ApplicationName> {
+    match request.criteria.listener.settings.options.application_name_add_host {
+        AddHost::On if !request.is_replication => Some(ApplicationName::with_address(startup, client)),
+        AddHost::On | AddHost::Off => None,
     }
 }
 
@@ -360,8 +371,7 @@ async fn finish_login(
     authenticated: Authenticated,
 ) -> Result<Box<NewSession>, LoginFailure> {
     permit.admit_user(&live.limits, &request.user)?;
-    let Authenticated { taken, client_read_ahead, relogin, seat, settings, reported, version, preface } =
-        authenticated;
+    let Authenticated { taken, client_read_ahead, relogin, seat, version, preface } = authenticated;
     let relogin = relogin.filter(|_| request.is_in_utf8());
     let seat = seat.filter(|_| relogin.is_some());
     let ReadyServer { server, login_reply, .. } = taken;
@@ -407,10 +417,9 @@ async fn finish_login(
         client_read_ahead,
         relogin,
         seat,
-        settings,
         functions,
         is_standby: login_reply.is_standby,
-        parameters: reported.unwrap_or_else(|| login_reply.messages.freeze()),
+        parameters: login_reply.messages.freeze(),
         is_replication: request.is_replication,
         reports_timing: request.reports_timing,
         retry: request.retry,

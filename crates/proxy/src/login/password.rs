@@ -15,7 +15,7 @@ use trunkline_session::SessionState;
 use zeroize::Zeroizing;
 
 use super::deadline::LoginDeadline;
-use super::pooling::{Seated, seat, tell_login, unless_client_leaves};
+use super::pooling::{seat, unless_client_leaves};
 use super::request::StartupRequest;
 use super::verify::{Dialogue, for_servers};
 use super::{Authenticated, LoginFailure, Relogin, version};
@@ -50,20 +50,17 @@ pub(super) async fn log_in(
     let mut search = Search::new(worker, request.criteria.clone());
     search.first = request.first;
     limit.extend(search.extra_wait());
-    let Seated { seat, startup, settings } = seat(worker, request, startup)?;
     let who = LoginAs { startup: &startup, credentials: &credentials, restoring: None };
+    let seat = seat(worker, request, &startup)?;
     let names = request.names.of_login();
     // The server is the judge of the password, so each client logs in to one.
     let who_is_it = PooledClient::Unproven;
     let pooled = seat.as_ref().map(|seat| Pooled { seat, names, who: who_is_it, start: None });
-    let wanted = SessionState::with_startup(settings.as_ref());
+    let wanted = SessionState::new();
     let taking = check_out(&mut search, who, &wanted, pooled);
     let mut taken = unless_client_leaves(client, &client_read_ahead, taking).await??;
-    if settings.is_some() {
-        tell_login(&mut taken);
-    }
     let proof = std::mem::take(&mut taken.login_reply.proof);
     let credentials = credentials.kept(startup.user(), proof);
     let relogin = Some(Relogin::new(worker, startup, credentials));
-    Ok(Authenticated { taken, client_read_ahead, relogin, seat, settings, reported: None, version, preface })
+    Ok(Authenticated { taken, client_read_ahead, relogin, seat, version, preface })
 }

@@ -98,8 +98,6 @@ pub(super) async fn log_in(
                     client_read_ahead: read_ahead,
                     relogin,
                     seat: None,
-                    settings: None,
-                    reported: None,
                     version,
                     preface,
                 });
@@ -283,8 +281,6 @@ async fn pass_through(
         client_read_ahead,
         relogin: None,
         seat: None,
-        settings: None,
-        reported: None,
         version,
         preface: BytesMut::new(),
     })

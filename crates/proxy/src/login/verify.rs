@@ -22,7 +22,7 @@ use trunkline_tls::EndPoint;
 use zeroize::Zeroizing;
 
 use super::deadline::LoginDeadline;
-use super::pooling::{Seated, seat, tell_login, unless_client_leaves};
+use super::pooling::{seat, tell_login, unless_client_leaves};
 use super::request::StartupRequest;
 use super::{Authenticated, LoginFailure, Relogin, version};
 use crate::client::messages::{MessageReader, ReadError};
@@ -51,8 +51,8 @@ pub(super) async fn log_in(
     let mut search = Search::vouched_for(worker, request.criteria.clone());
     search.first = request.first;
     limit.extend(search.extra_wait());
-    let Seated { seat, startup, settings } = seat(worker, request, startup)?;
     let who = LoginAs { startup: &startup, credentials: &credentials, restoring: None };
+    let seat = seat(worker, request, &startup)?;
     let names = request.names.of_login();
     let has_command = live.stores.session_passwords.is_some();
     let means = if has_command { Means::Some } else { means_of(&credentials) };
@@ -66,7 +66,7 @@ pub(super) async fn log_in(
         },
         start: None,
     });
-    let wanted = SessionState::with_startup(settings.as_ref());
+    let wanted = SessionState::new();
     let taking = check_out(&mut search, who, &wanted, pooled);
     let taken = match unless_client_leaves(client, &client_read_ahead, taking).await? {
         Ok(mut taken) => {
@@ -87,7 +87,7 @@ pub(super) async fn log_in(
         }
     };
     let relogin = Some(Relogin::new(worker, startup, credentials));
-    Ok(Authenticated { taken, client_read_ahead, relogin, seat, settings, reported: None, version, preface })
+    Ok(Authenticated { taken, client_read_ahead, relogin, seat, version, preface })
 }
 
 /// A server that refuses the password of a client whose proof was right has another secret than the proxy has read: that

@@ -1,6 +1,5 @@
 //! A session's place among the clients of its key.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Deref;
@@ -10,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use trunkline_codec::startup::StartupMessage;
-use trunkline_pool::{PoolBound, PoolId, PoolKey, PoolMode, PoolRefusal, ServerLimit};
-use trunkline_session::StartupSettings;
-use trunkline_topology::ServerId;
+use trunkline_pool::{PoolBound, PoolId, PoolKey, PoolMode, PoolRefusal};
 
 use super::{Means, SharedPools};
 use crate::defaults::LoginDigests;
@@ -45,8 +42,6 @@ pub(crate) struct PoolSeat {
     /// A hash of user and database.
     names: u64,
     pub(crate) digests: LoginDigests,
-    /// Of the client that came last: the next may well be one like it.
-    startup: RefCell<Option<StartupSettings>>,
 }
 
 /// How many seats there may be before those that nobody has are looked for.
@@ -117,25 +112,7 @@ impl PoolSeat {
         let mut names = DefaultHasher::new();
         [user, database].hash(&mut names);
         let (names, digests) = (names.finish(), LoginDigests::default());
-        let startup = RefCell::default();
-        Ok(PoolSeat { pools: Arc::clone(pools), id, mode, names, digests, startup })
-    }
-
-    /// A server has no connection left for a client of this seat: an idle one is closed, if that makes room.
-    pub(crate) fn make_room(&self, server: ServerId, limit: ServerLimit) {
-        let effects = self.pools.lock().make_room(self.id, server, limit);
-        if let Some(effects) = effects {
-            self.pools.deliver(effects);
-        }
-    }
-
-    /// Settings of a client's startup packet, which it shares with the client before where those are the same.
-    pub(crate) fn share_startup(&self, settings: StartupSettings) -> StartupSettings {
-        let mut newest = self.startup.borrow_mut();
-        match &*newest {
-            Some(known) if known.is_same(&settings) => known.clone(),
-            Some(_) | None => newest.insert(settings).clone(),
-        }
+        Ok(PoolSeat { pools: Arc::clone(pools), id, mode, names, digests })
     }
 
     /// A server has let a client of this seat in itself.

@@ -166,12 +166,8 @@ enum Next {
 fn begun(worker: &Worker, live: &Live, new_session: &NewSession, now: Instant) -> Session {
     let ServerConnection { lease, name, state, member, .. } = &*new_session.server;
     let role = attach::role_of(worker, lease.server(), new_session.is_standby);
-    let session = Session::new(record::session_settings(worker, live, new_session, role), now);
-    let session = match new_session.settings.clone() {
-        Some(settings) => session.with_startup(settings, state.login_parameters()),
-        None => session,
-    };
-    let mut session = session.with_functions(new_session.functions.clone());
+    let mut session = Session::new(record::session_settings(worker, live, new_session, role), now)
+        .with_functions(new_session.functions.clone());
     session.process_at_login(new_session.info.process_id);
     if member.is_some() {
         session.connection_taken(Arc::clone(name), role, Bytes::new(), state);

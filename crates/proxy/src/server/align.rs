@@ -31,15 +31,6 @@ pub(super) enum Ask {
     Nothing,
 }
 
-/// Who wants a state of a server connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WantedBy {
-    /// A client that logs in: it is what its startup packet asks for.
-    Login,
-    /// A session, which has had it on another connection.
-    Session,
-}
-
 /// Sends the position query and the alignment in one write, and consumes the answers. Their ParameterStatus
 /// messages are added to the login reply.
 pub(super) async fn align(

@@ -9,7 +9,6 @@ use trunkline_reactor::timer;
 use trunkline_session::{ConnectionState, SessionState};
 use trunkline_topology::Address;
 
-use super::align::WantedBy;
 use super::login::{LoginError, LoginReply};
 use super::means::LoginMeans;
 use super::patience::answered;
@@ -117,7 +116,6 @@ pub(crate) async fn check_out(
     let mut means = LoginMeans::new(search.worker, who).await;
     let goes_on = matches!(&pooled, Some(Pooled { who: PooledClient::Going { .. }, .. }));
     let is_login = search.moving.is_none() && !goes_on;
-    let whose = if is_login { WantedBy::Login } else { WantedBy::Session };
     loop {
         let (mut server, place) = match &mut pooled {
             // Boxed as the login is: where a connection is idle, neither is needed, and both are large.
@@ -126,7 +124,7 @@ pub(crate) async fn check_out(
                 FromPool::New(server, place) => (server, Some(place)),
                 FromPool::Idle(server, check) => {
                     search.must_show(pooled.last(), &server);
-                    match search.align_idle(server, (wanted, whose), check, timeout).await? {
+                    match search.align_idle(server, wanted, check, timeout).await? {
                         Some(taken) => return Ok(taken),
                         None => continue,
                     }
@@ -148,7 +146,7 @@ pub(crate) async fn check_out(
                     search.joins_pool(&mut server, place, pooled, who);
                 }
                 let taken = ReadyServer::new(server, login_reply);
-                if let Some(taken) = search.align(taken, wanted, whose, timeout).await? {
+                if let Some(taken) = search.align(taken, wanted, timeout).await? {
                     return Ok(taken);
                 }
                 continue;
@@ -164,12 +162,9 @@ pub(crate) async fn check_out(
             timer::sleep(pause).await;
             continue;
         }
-        if let Some(limit) = error.limit() {
+        if error.is_too_many() {
             // Sessions that keep a connection may as well give it back.
             search.worker.shared.pools.client_waits();
-            if let Some(pooled) = &pooled {
-                pooled.seat.make_room(id, limit);
-            }
         }
         if is_login && error.is_at_limit() {
             search.hurry();

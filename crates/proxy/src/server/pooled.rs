@@ -16,7 +16,7 @@ use trunkline_auth::credentials::ServerCredentials;
 use trunkline_health::PassiveFailure;
 use trunkline_telemetry::metrics::{FailoverCause, MoveRefusal, PoolCloseReason};
 
-use super::align::{WantedBy, position};
+use super::align::position;
 use super::connection::ReadyServer;
 use super::login::LoginReply;
 use super::patience::answered;
@@ -368,7 +368,7 @@ impl Search<'_> {
     pub(super) async fn align_idle(
         &mut self,
         server: Box<ServerConnection>,
-        wanted: (&SessionState, WantedBy),
+        wanted: &SessionState,
         check: CheckFirst,
         timeout: Duration,
     ) -> Result<Option<ReadyServer>, TakeError> {
@@ -390,7 +390,7 @@ impl Search<'_> {
                 member.checked();
             }
         }
-        self.align(taken, wanted.0, wanted.1, timeout).await
+        self.align(taken, wanted, timeout).await
     }
 
     /// The connection of this place is logged in.

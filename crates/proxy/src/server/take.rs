@@ -15,7 +15,7 @@ use trunkline_reactor::timer;
 use trunkline_routing::{Attached, Candidate, Eligible, Lease, Rules, TargetSessionAttrs, eligible};
 use trunkline_topology::{Address, Postmaster, ServerId, Snapshot};
 
-use super::align::{AlignError, Ask, WantedBy, align, position};
+use super::align::{AlignError, Ask, align, position};
 use super::connection::ReadyServer;
 pub(crate) use super::freshness::Move;
 use super::login::LoginError;
@@ -376,7 +376,6 @@ impl<'a> Search<'a> {
         &mut self,
         mut taken: ReadyServer,
         wanted: &SessionState,
-        whose: WantedBy,
         timeout: Duration,
     ) -> Result<Option<ReadyServer>, TakeError> {
         let patience = timeout + REPLAY_PATIENCE;
@@ -395,11 +394,6 @@ impl<'a> Search<'a> {
                 if is_servers_own_trouble(code) || code == SqlState::QUERY_CANCELED =>
             {
                 LoginError::Lost(ReadError::Closed)
-            }
-            Ok(Err(AlignError::Refused(AlignmentError::Refused { code: Some(code), message })))
-                if whose == WantedBy::Login =>
-            {
-                LoginError::of_packet(code, &message)
             }
             Ok(Err(AlignError::Refused(error))) => {
                 log_attempt!(self, warn, server.name = %taken.server.name, %error, "a session's state could not be restored");

@@ -16,7 +16,7 @@
 use trunkline_codec::backend::DataRow;
 
 use crate::carried::unsettled::Unsettled;
-use crate::sql::functions::{FUNCTIONS_FINGERPRINT, FingerprintComparison};
+use crate::sql::functions::{FUNCTIONS_FINGERPRINT, FingerprintComparison, UnlistedFunctions};
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,6 +84,11 @@ impl Unsettled {
         matches!(self.proof, CallProof::Looking { .. })
     }
 
+    /// Whether what was called is known to be something else than what was read.
+    pub(crate) fn has_other_functions(&self) -> bool {
+        matches!(self.proof, CallProof::Looking { doubt: CallDoubt::OtherFunctions, .. })
+    }
+
     /// The answer has come, in this row; `None` when there is none.
     pub(crate) fn calls_told(&mut self, row: Option<&[u8]>) {
         let (Some(functions), true) = (&self.functions, self.is_proof_due()) else { return };
@@ -96,6 +101,11 @@ impl Unsettled {
                 return;
             }
             FingerprintComparison::Other => CallDoubt::OtherFunctions,
+            // No look will tell: the connection ends now.
+            FingerprintComparison::Unknown if functions.load().unlisted == UnlistedFunctions::Pins => {
+                self.proof = CallProof::Looking { look: 0, doubt: CallDoubt::OtherFunctions };
+                return;
+            }
             FingerprintComparison::Unknown => CallDoubt::NoAnswer,
         };
         self.proof = CallProof::Looking { look: functions.next_look(), doubt };

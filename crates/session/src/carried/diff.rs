@@ -6,7 +6,7 @@ use trunkline_codec::backend::TransactionStatus;
 
 use super::alignment::{Alignment, Writer};
 use super::connection::{ConnectionState, OwnLeft, fingerprint};
-use super::gucs::{Gucs, StartupSettings, have_same_settings, read_alike};
+use super::gucs::{Gucs, have_same_settings, read_alike};
 use super::mark::OwnMark;
 use super::statement_set::{Match, ReadingRules, StatementSet, is_shared};
 use crate::names::OWN_STATEMENT;
@@ -43,14 +43,6 @@ impl SessionState {
     }
 }
 
-impl SessionState {
-    /// Of a session that has just logged in, with these settings of its startup packet.
-    #[must_use]
-    pub fn with_startup(startup: Option<&StartupSettings>) -> Self {
-        Self { settings: startup.map(|StartupSettings(settings)| Arc::clone(settings)), ..Self::new() }
-    }
-}
-
 impl Default for SessionState {
     fn default() -> Self {
         Self::new()
@@ -84,12 +76,8 @@ fn written(from: &ConnectionState, to: &SessionState) -> Alignment {
     let mut out = Writer::default();
     if !have_same_settings(from.settings.as_ref(), to.settings.as_ref()) {
         let (none, timeout) = (Gucs::default(), from.has_login_timeout);
-        let there = from.settings.as_deref().unwrap_or(&none);
-        let own = to.settings.as_deref().unwrap_or(&none);
-        if !own.write_changes(there, &mut out, timeout) {
-            there.write_reset(&mut out);
-            own.write(&mut out, timeout);
-        }
+        from.settings.as_deref().unwrap_or(&none).write_reset(&mut out);
+        to.settings.as_deref().unwrap_or(&none).write(&mut out, timeout);
     }
     if from.sequences.is_some() && from.sequences != to.sequences {
         out.run(b"DISCARD SEQUENCES");

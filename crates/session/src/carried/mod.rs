@@ -44,7 +44,6 @@ use std::sync::Arc;
 
 use self::content::Contents;
 use self::followed::Followed;
-use self::gucs::Gucs;
 use self::parameters::{LoginParameters, ReportedParameters};
 use self::prepared::Prepared;
 use self::processes::Processes;
@@ -82,32 +81,11 @@ impl Carried {
 
     /// What the session changes on its server is followed from now on.
     pub(crate) fn follow(&mut self) -> &mut Followed {
-        let Self { functions, contents, parameters, .. } = self;
+        let Self { functions, contents, .. } = self;
         self.followed.get_or_insert_with(|| {
             let mut prepared = Prepared::for_moves(0);
             prepared.contents = std::mem::take(contents);
-            let mut followed = Followed::new(functions.clone(), prepared);
-            followed.begin_with(parameters.startup().cloned());
-            Box::new(followed)
+            Box::new(Followed::new(functions.clone(), prepared))
         })
-    }
-
-    /// The session has these settings of its startup packet, and its connection, whose login has reported `login`, was brought
-    /// to them.
-    pub(crate) fn begin_with(&mut self, startup: Arc<Gucs>, login: &Arc<LoginParameters>) {
-        if let Some(followed) = &mut self.followed {
-            followed.begin_with(Some(Arc::clone(&startup)));
-        }
-        self.parameters.are_since(login, startup);
-    }
-
-    /// The settings that the connection has of the session.
-    pub(crate) fn settings(&self) -> Option<&Arc<Gucs>> {
-        self.followed.as_deref().map_or(self.parameters.startup(), Followed::settings)
-    }
-
-    /// The settings that the session wants of its next connection.
-    pub(crate) fn settings_wanted(&self) -> Option<Arc<Gucs>> {
-        self.followed.as_deref().map_or_else(|| self.parameters.startup().cloned(), Followed::settings_wanted)
     }
 }

@@ -8,7 +8,6 @@ use trunkline_codec::backend::ParameterStatus;
 use trunkline_codec::scan::{Piece, Scanner};
 use trunkline_codec::write;
 
-use super::gucs::Gucs;
 use crate::limits::{PARAMETER_BYTES_MAX, PARAMETERS_MAX};
 
 /// The ParameterStatus messages of a login; other messages among them are ignored.
@@ -70,8 +69,6 @@ pub(crate) struct ReportedParameters {
 /// The parameters that changed after the login.
 #[derive(Debug, Default)]
 struct SinceLogin {
-    /// See the method.
-    startup: Option<Arc<Gucs>>,
     /// The latest value of each parameter that was reported again.
     changed: Arc<[u8]>,
     /// The same when the session was last idle outside a transaction, if it differs.
@@ -98,23 +95,6 @@ impl ReportedParameters {
             new.give_up();
         }
         new
-    }
-
-    /// What the client was told is what the login of its connection, `login`, has reported, and what was reported since, when
-    /// the connection was brought to `startup`.
-    pub(crate) fn are_since(&mut self, login: &Arc<LoginParameters>, startup: Arc<Gucs>) {
-        let since = self.since.get_or_insert_default();
-        since.startup = Some(startup);
-        if !since.is_given_up && !login.are_too_many {
-            let told = std::mem::replace(&mut self.login, Arc::clone(login));
-            since.changed = overlaid(login, None, &told.messages).unwrap_or_default();
-        }
-    }
-
-    /// Settings of the startup packet that its connections are not logged in with.
-    #[inline]
-    pub(crate) fn startup(&self) -> Option<&Arc<Gucs>> {
-        self.since.as_ref()?.startup.as_ref()
     }
 
     #[cold]

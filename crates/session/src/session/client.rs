@@ -157,11 +157,7 @@ impl Session {
             }
             let mut naming = Naming::Same;
             let has_foreign = self.residue.unnamed == ForeignUnnamed::Present;
-            if self.names != StatementNames::OfClient
-                || has_foreign
-                || self.may_need_more()
-                || self.may_lack_startup()
-            {
+            if self.names != StatementNames::OfClient || has_foreign || self.may_need_more() {
                 naming = match self.named_and_ready((tag, body, length), &chunk[*at..], sent) {
                     Ok(naming) => naming,
                     Err(first) => {
@@ -189,11 +185,6 @@ impl Session {
         behind: &[u8],
         sent: u64,
     ) -> Result<Naming, ClientThen> {
-        if self.may_lack_startup()
-            && let Some(first) = self.startup_first(tag, body, sent)
-        {
-            return Err(first);
-        }
         let message = (tag, body, MessageExtent::of(body, length));
         let naming = match self.names {
             StatementNames::OfClient => Naming::Same,

@@ -23,7 +23,7 @@ impl Session {
     pub fn state(&self) -> SessionState {
         let followed = self.carried.followed.as_deref();
         SessionState {
-            settings: self.carried.settings_wanted(),
+            settings: followed.and_then(|followed| followed.settings().cloned()),
             statements: followed.and_then(|followed| followed.prepared.wanted()),
             left: followed.and_then(|followed| followed.prepared.left()),
             sequences: self.sequences_left(),
@@ -69,7 +69,7 @@ impl Session {
             unnamed: self.unnamed_left(),
             own: residue.own,
             taint,
-            settings: self.carried.settings().cloned(),
+            settings: followed.and_then(|followed| followed.settings().cloned()),
             statements: followed.and_then(|followed| followed.prepared.there()),
             contents: self.contents().clone(),
             contents_max: match self.names {
@@ -87,9 +87,6 @@ impl Session {
     #[inline]
     pub fn connection_left(&mut self) {
         self.set_contents(Contents::default());
-        if let Some(followed) = &mut self.carried.followed {
-            followed.startup_restored();
-        }
         if self.names != StatementNames::OfClient
             && let Some(followed) = &mut self.carried.followed
             && followed.prepared.wanted().is_some()
@@ -143,12 +140,16 @@ impl Session {
         if !self.is_at_rest() {
             return Some(Taint::Lasting(self.pinned().unwrap_or(PinReason::Transaction)));
         }
+        let followed = self.carried.followed.as_deref();
+        if followed.is_some_and(|followed| followed.unsettled.has_other_functions()) {
+            // It may have done what DISCARD ALL does not undo.
+            return Some(Taint::Lasting(PinReason::UnreadFunction));
+        }
         if let Err(reason) = self.movability() {
-            let is_lasting =
-                self.carried.followed.as_ref().is_none_or(|followed| followed.is_lasting(reason));
+            let is_lasting = followed.is_none_or(|followed| followed.is_lasting(reason));
             return Some(if is_lasting { Taint::Lasting(reason) } else { Taint::UntilDiscardAll(reason) });
         }
-        let followed = self.carried.followed.as_ref()?;
+        let followed = followed?;
         if let Some(reason) = followed.hidden() {
             return Some(Taint::Lasting(reason));
         }

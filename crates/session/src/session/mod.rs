@@ -6,7 +6,6 @@
 //! - `own`: the proxy's own requests; `announce`: what the client gets before a ReadyForQuery.
 //! - `connection`: its server connection is checked in, and another checked out.
 //! - `naming`: statements under names made from their content.
-//! - `startup`: settings of the startup packet that RESET has taken from the server.
 //! - `residue`: what other sessions have left on the connection.
 //! - `attempt`, `losing`, `kept`: the request in flight is repeated, the server is lost, the client goes on.
 //! - `farewell`: the server ends the connection.
@@ -27,8 +26,6 @@ mod parameters;
 mod residue;
 mod sent;
 mod server;
-mod startup;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -37,8 +34,6 @@ use trunkline_codec::backend::TransactionStatus;
 use self::client::Client;
 use crate::carried::Carried;
 use crate::carried::followed::Followed;
-use crate::carried::gucs::StartupSettings;
-use crate::carried::parameters::LoginParameters;
 use crate::carried::prepared::Prepared;
 use crate::carried::residue::Residue;
 use crate::conversation::Conversation;
@@ -119,16 +114,6 @@ impl Session {
         };
         session.follow_login();
         session
-    }
-
-    /// The session has these settings from its startup packet. Its connection was not logged in with them, but brought to them:
-    /// `login` has what its login reported. To be called before anything else; `parameters` of the
-    /// [settings](SessionSettings) has what the client was told.
-    #[must_use]
-    pub fn with_startup(mut self, startup: StartupSettings, login: &Arc<LoginParameters>) -> Self {
-        let StartupSettings(settings) = startup;
-        self.carried.begin_with(settings, login);
-        self
     }
 
     /// Whether nothing is in progress, so that the server connection could be exchanged: all

@@ -21,8 +21,8 @@ const HEADER: usize = 5;
 impl Session {
     /// The parameters that its server reports as they are without what the session has set: names and values.
     pub fn defaults(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let settings = self.carried.settings();
-        self.carried.parameters.defaults(move |name| settings.is_some_and(|settings| settings.has(name)))
+        let followed = self.carried.followed.as_deref();
+        self.carried.parameters.defaults(move |name| followed.is_some_and(|followed| followed.has_set(name)))
     }
 
     /// The parameters that the login of the present connection reported, and what was reported since.

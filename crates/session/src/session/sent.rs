@@ -169,7 +169,7 @@ impl Session {
             followed.unsettled.called_again();
         }
         followed.pin_all(&pins);
-        followed.queue(QueuedRequest::Query { effects: effects.into(), pins, era });
+        followed.queue.push_back(QueuedRequest::Query { effects: effects.into(), pins, era });
         class.with_effects()
     }
 
@@ -186,7 +186,7 @@ impl Session {
         }
         let lasting = followed.prepared.all_behind(lasting);
         followed.pin_all(&lasting.pins);
-        followed.queue(QueuedRequest::Execute(lasting));
+        followed.queue.push_back(QueuedRequest::Execute(lasting));
         (text, effects.class.with_effects())
     }
 }

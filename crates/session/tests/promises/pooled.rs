@@ -12,7 +12,6 @@ use crate::talk::*;
 mod calls;
 mod contents;
 mod reset;
-mod startup;
 mod statements;
 
 impl Talk {
@@ -182,8 +181,8 @@ fn settings_are_those_of_the_session_that_is_there() {
     let left = other.checks_in();
     assert_eq!(
         one.checks_out(&left),
-        ["set work_mem = '1MB'", "set search_path = x"],
-        "in the order of setting, what is there already without a RESET"
+        ["RESET ALL", "set work_mem = '1MB'", "set search_path = x"],
+        "in the order of setting"
     );
     let left = one.checks_in();
     assert!(one.checks_out(&left).is_empty(), "its own");
@@ -227,12 +226,12 @@ fn custom_settings_are_known_only_to_those_that_used_them() {
     assert!(!left.fits(&other.session.state()), "current_setting('app.user', true) would tell");
     assert!(left.fits(&one.session.state()));
     other.ran("set app.user = 'other'", &["SET"]);
-    assert_eq!(other.checks_out(&left), ["set app.user = 'other'"]);
+    assert_eq!(other.checks_out(&left), ["RESET ALL", "set app.user = 'other'"]);
     let mut third = Talk::new();
     third.ran_to("begin", &["BEGIN"], 'T').ran("set app.user = 'third'", &["SET"]);
     third.ran_to("rollback", &["ROLLBACK"], 'I');
     assert!(left.fits(&third.session.state()), "it exists there too");
-    assert_eq!(third.checks_out(&left), ["RESET \"app\".\"user\""]);
+    assert_eq!(third.checks_out(&left), ["RESET ALL", "RESET \"app\".\"user\""]);
     let left = third.checks_in();
     assert!(!left.fits(&Talk::new().session.state()), "although it has no value");
 }

@@ -7,8 +7,7 @@ use bytes::Bytes;
 use trunkline_session::{
     Alignment, ClientStep, ClientThen, Completion, ConnectionState, Fingerprint, LoginParameters, LossPlan,
     Mobility, RecoveryOptions, ReportTiming, Rewritten, ServerLoss, ServerRole, ServerStep, Session,
-    SessionSettings, Sink, StartupSettings, StatementKind, StatementNames, StatementRecord, Timing, Tracking,
-    diff,
+    SessionSettings, Sink, StatementKind, StatementNames, StatementRecord, Timing, Tracking, diff,
 };
 
 /// The parts of a record that tests check.
@@ -93,13 +92,6 @@ impl Talk {
             rewritten: Rewritten::default(),
             got: Vec::new(),
         }
-    }
-
-    /// With these settings of a startup packet, on a connection that was not logged in with them.
-    pub(crate) fn starting_with(self, values: &[(&str, &str)], login: &Arc<LoginParameters>) -> Self {
-        let values = values.iter().map(|(name, value)| (*name, value.as_bytes()));
-        let startup = StartupSettings::new(values).expect("some");
-        Self { session: self.session.with_startup(startup, login), ..self }
     }
 
     pub(crate) fn wait(&mut self, milliseconds: u64) -> &mut Self {

@@ -5,7 +5,6 @@
 
 mod sharing;
 mod staged;
-mod startup;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -24,7 +23,6 @@ use crate::sql::functions::Functions;
 use crate::sql::set::decides_reading;
 use crate::sql::verb::unknown_tag;
 use staged::{Kept, Staged};
-use startup::{StartupLeft, undoes};
 
 /// What the requests in flight will do, one for each with effects.
 #[derive(Debug)]
@@ -51,10 +49,6 @@ pub(crate) struct Followed {
     has_new_settings: bool,
     /// `None` where there are none.
     gucs: Option<Arc<Gucs>>,
-    /// Those of the startup packet that connections are not logged in with.
-    startup: Option<Arc<Gucs>>,
-    /// Some of those may be missing among the settings.
-    startup_left: StartupLeft,
     staged: Vec<Staged>,
     pub(crate) queue: VecDeque<QueuedRequest>,
     hold_cursors: Vec<Name>,
@@ -84,8 +78,6 @@ impl Followed {
             set_here: Some(0),
             has_new_settings: false,
             gucs: None,
-            startup: None,
-            startup_left: StartupLeft::All,
             staged: Vec::new(),
             queue: VecDeque::new(),
             hold_cursors: Vec::new(),
@@ -138,6 +130,17 @@ impl Followed {
         self.gucs.as_ref()
     }
 
+    /// Settings that a connection had are shared with the session, if they are its own.
+    #[inline]
+    pub(crate) fn share_settings(&mut self, had: Option<&Arc<Gucs>>) {
+        if let (Some(own), Some(had)) = (&mut self.gucs, had)
+            && !Arc::ptr_eq(own, had)
+            && own == had
+        {
+            Arc::clone_from(own, had);
+        }
+    }
+
     /// Changes the settings. Those that are too large are forgotten.
     pub(super) fn change_settings(&mut self, change: impl FnOnce(&mut Gucs) -> Result<(), SettingsTooLarge>) {
         let gucs = Arc::make_mut(self.gucs.get_or_insert_default());
@@ -178,7 +181,6 @@ impl Followed {
     pub(crate) fn connection_taken(&mut self) {
         self.hidden = None;
         self.pins.remove(PinReason::SEQUENCE);
-        self.startup_restored();
     }
 
     /// The server is lost with requests in flight; their effects do not count.
@@ -338,9 +340,6 @@ impl Followed {
         self.set_here = sharing::set_also(self.set_here, &change);
         match &change {
             Change::Set { .. } | Change::Reset { .. } | Change::ResetAll => {
-                if undoes(&change) {
-                    self.startup_undone();
-                }
                 if self.changes_reading(&change) {
                     self.reading_changed();
                 }
@@ -398,7 +397,6 @@ impl Followed {
         }
         self.pins.discard_all();
         self.pin_queued();
-        self.startup_undone();
         if self.gucs.is_some() {
             self.change_settings(Gucs::discard_all);
         }

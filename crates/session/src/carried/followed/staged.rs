@@ -11,8 +11,6 @@ use crate::sql::effect::Change;
 #[derive(Debug)]
 pub(super) enum Staged {
     Change(Change, Encoding),
-    /// The server has a setting of the startup packet again.
-    Startup(Box<str>),
     Savepoint(Name),
     /// Something that pins the session once the transaction has committed.
     Kept(Kept),
@@ -32,7 +30,7 @@ impl Staged {
     /// The reason that it will pin the session.
     pub(super) fn pins(&self) -> Option<PinReason> {
         match self {
-            Self::Change(..) | Self::Startup(_) | Self::Savepoint(_) | Self::Kept(Kept::NoChannel(_)) => None,
+            Self::Change(..) | Self::Savepoint(_) | Self::Kept(Kept::NoChannel(_)) => None,
             Self::Kept(Kept::HoldCursor(_)) => Some(PinReason::HoldCursor),
             Self::Kept(Kept::Channel(_)) => Some(PinReason::Listen),
             Self::Kept(Kept::Pin(reason)) => Some(*reason),
@@ -89,7 +87,6 @@ impl Followed {
                 self.settle(Change::Local { key, sql: Box::default() }, None);
             }
             Staged::Change(Change::ResetAll | Change::Local { .. }, _) => {}
-            Staged::Startup(_) => self.startup_undone(),
             Staged::Savepoint(_) | Staged::Kept(_) => {}
         }
     }
@@ -101,7 +98,6 @@ impl Followed {
         for staged in std::mem::take(&mut self.staged) {
             match staged {
                 Staged::Change(change, encoding) => self.settle(change, encoding),
-                Staged::Startup(key) => self.startup_settled(&key),
                 Staged::Kept(kept) => self.keep(kept),
                 Staged::Savepoint(_) => {}
             }
@@ -131,7 +127,7 @@ impl Followed {
         }
         let kept = self.staged.iter().filter_map(|staged| match staged {
             Staged::Change(change, _) => Some(change),
-            Staged::Startup(_) | Staged::Savepoint(_) | Staged::Kept(_) => None,
+            Staged::Savepoint(_) | Staged::Kept(_) => None,
         });
         self.prepared.rolled_back_to_savepoint(kept);
     }

@@ -44,25 +44,6 @@ impl Gucs {
         }
     }
 
-    /// Brings a connection that has `there` to these, one by one. `false`, with nothing written, where they depend on each
-    /// other, or some that it has are not among these.
-    pub(crate) fn write_changes(&self, there: &Self, out: &mut Writer, has_login_timeout: bool) -> bool {
-        let all = || self.settings.iter().chain(&there.settings);
-        let depend = has_login_timeout
-            || all().any(|setting| is_identity(&setting.key) || is_timeout(&setting.key))
-            || there.settings.iter().any(|setting| self.setting(&setting.key).is_none());
-        let changed = || self.settings.iter().filter(|setting| !there.settings.contains(setting));
-        // A value of `datestyle` may be a part of it only.
-        let is_alone = |setting: &Setting| {
-            setting.encoding.is_none() && !matches!(&*setting.key, ENCODING | "datestyle")
-        };
-        if depend || !changed().all(is_alone) {
-            return false;
-        }
-        changed().for_each(|setting| setting.write(|sql| out.run(sql)));
-        true
-    }
-
     /// All settings, time-outs last.
     pub(crate) fn write(&self, out: &mut Writer, has_login_timeout: bool) {
         if has_login_timeout && self.has_more_than_timeouts() {
@@ -97,7 +78,7 @@ impl Gucs {
         }
     }
 
-    pub(super) fn setting(&self, key: &str) -> Option<&Setting> {
+    fn setting(&self, key: &str) -> Option<&Setting> {
         self.settings.iter().find(|setting| *setting.key == *key)
     }
 

@@ -10,10 +10,8 @@ use crate::sql::effect::Change;
 use crate::sql::set::decides_reading;
 
 mod apply;
-mod startup;
 
 pub(crate) use self::apply::set_config;
-pub use self::startup::StartupSettings;
 
 /// One setting.
 #[derive(Clone, Debug)]

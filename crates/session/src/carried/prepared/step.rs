@@ -12,8 +12,6 @@ pub(crate) enum Step {
     Parse { name: Name, sql: Box<[u8]>, types: Box<[u8]> },
     /// A statement is prepared by this SQL.
     Run { sql: Box<[u8]> },
-    /// A setting of the startup packet is set by this SQL, as RESET has left it to the server.
-    SetStartup { key: Box<str>, sql: Vec<u8> },
     /// Its description is compared with what the client knows.
     Check(Name),
     /// Its description is kept: the client knows none.

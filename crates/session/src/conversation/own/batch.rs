@@ -43,7 +43,6 @@ impl Batch {
                 self.close(Target::Portal, &portal, OwnRequest::Plain);
             }
             Step::Run { sql } => self.run(&sql, OwnRequest::Plain),
-            Step::SetStartup { key, sql } => self.run(&sql, OwnRequest::StartupSet(key)),
             Step::Check(name) => self.describe(&name, OwnRequest::Check(name.clone())),
             Step::Learn(name) => self.describe(&name, OwnRequest::Learn(name.clone())),
             Step::MakeContent { name, id, sql, types } => {

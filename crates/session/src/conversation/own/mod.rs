@@ -91,8 +91,6 @@ pub(crate) enum OwnRequest {
     Values,
     /// Its row tells whether what pins the session is there.
     Pins,
-    /// The server has this setting of the startup packet again.
-    StartupSet(Box<str>),
     /// Its row tells which functions the server has.
     Calls,
 }

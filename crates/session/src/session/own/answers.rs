@@ -3,7 +3,7 @@
 use crate::carried::residue::ForeignUnnamed;
 use crate::carried::shape::{Shape, columns_of, types_of};
 use crate::conversation::outstanding::Request;
-use crate::conversation::own::{Guard, OwnRequest, Purpose, Unexpected};
+use crate::conversation::own::{Guard, OwnRequest, Unexpected};
 use crate::conversation::state::Pipeline;
 use crate::record::Sink;
 use crate::session::Session;
@@ -77,9 +77,6 @@ impl Session {
         self.conversation.outstanding.settle();
         let own = self.conversation.own.as_mut()?;
         let item = own.items.pop_front();
-        // Its own Sync commits what no transaction is open for.
-        let is_committed =
-            own.purpose == Purpose::BeforeQuery && self.conversation.status == TransactionStatus::Idle;
         match &item {
             Some(OwnRequest::Saved) => own.guard = Guard::Savepoint,
             Some(OwnRequest::StoodIn(name)) => {
@@ -103,14 +100,6 @@ impl Session {
                 }
                 if let Some(followed) = &mut self.carried.followed {
                     followed.prepared.dropped_there(name);
-                }
-            }
-            Some(OwnRequest::StartupSet(key)) => {
-                if let Some(followed) = &mut self.carried.followed {
-                    match is_committed {
-                        true => followed.startup_settled(key),
-                        false => followed.startup_staged(key.clone()),
-                    }
                 }
             }
             _other => {}
@@ -171,7 +160,6 @@ impl Session {
                 | OwnRequest::Fail
                 | OwnRequest::Values
                 | OwnRequest::Pins
-                | OwnRequest::StartupSet(_)
                 | OwnRequest::Calls,
             )
             | None => {}

@@ -157,8 +157,7 @@ impl Session {
                     | OwnRequest::ContentClosed(_)
                     | OwnRequest::Check(_)
                     | OwnRequest::Fail
-                    | OwnRequest::Pins
-                    | OwnRequest::StartupSet(_),
+                    | OwnRequest::Pins,
                 )
                 | None => {}
             }

@@ -24,15 +24,21 @@ fn look(functions: &Functions, catalog: Option<FunctionCatalog>, fingerprint: Op
     functions.have_fingerprint(fingerprint);
 }
 
+/// More than is read of one text.
+const LONG: usize = 40_000;
+
+fn settings() -> SessionSettings {
+    SessionSettings {
+        role: ServerRole::Primary,
+        statement_names: StatementNames::OfContent { statements_max: 8 },
+        ..Talk::settings(Mobility::Movable)
+    }
+}
+
 /// A session in transaction mode, of a database with a function that was read.
 fn calling() -> (Talk, Arc<Functions>) {
     let functions = Arc::new(Functions::new(catalog(FunctionEffect::default())));
     look(&functions, None, Some(READ));
-    let settings = || SessionSettings {
-        role: ServerRole::Primary,
-        statement_names: StatementNames::OfContent { statements_max: 8 },
-        ..Talk::settings(Mobility::Movable)
-    };
     let mut talk = Talk::of(settings(), Instant::now());
     talk.session = Session::new(settings(), talk.now).with_functions(Some(Arc::clone(&functions)));
     (talk, functions)
@@ -148,6 +154,28 @@ fn a_server_that_does_not_tell_its_functions_has_the_next_look_told_what_was_cal
     look(&functions, None, Some(READ));
     assert!(refused.session.settle_calls());
     refused.checks_in();
+}
+
+#[test]
+fn where_functions_are_not_read_the_connection_ends_with_what_may_have_called_one() {
+    let functions =
+        Arc::new(Functions::new(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Pins)));
+    let (mut talk, _read) = calling();
+    talk.session = Session::new(settings(), talk.now).with_functions(Some(functions));
+    talk.ran("select 1", &["SELECT 1"]).checks_in();
+    talk.ran(&format!("select '{}'", "x".repeat(LONG)), &["SELECT 1"]).asks_for_functions();
+    talk.swallows(&[answered(&row(&[Some(READ)])), vec![ready('I')]].concat()).is_idle();
+    assert!(talk.session.settle_calls(), "no look is waited for, which would never come");
+    assert!(talk.session.has_spoiled_connection());
+}
+
+#[test]
+fn another_function_than_was_read_is_not_undone_by_discard_all() {
+    let (mut talk, _functions) = calling();
+    talk.ran("select plain(1)", &["SELECT 1"]).is_told(OTHER).waits_for_a_look();
+    let left = talk.session.connection_state();
+    assert_eq!(left.tainted(), Some(PinReason::UnreadFunction));
+    assert!(left.after_discard_all().is_none());
 }
 
 #[test]
