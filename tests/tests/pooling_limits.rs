@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use trunkline_cluster::{Server, StopMode, send_signal};
 use trunkline_tests::{
-    Endpoint, EndpointBuilder, PoolRole, Wire, eventually, http_get, own_cluster, shared_cluster, within,
+    Endpoint, EndpointBuilder, PoolRole, SetWhenDropped, Wire, eventually, http_get, own_cluster,
+    shared_cluster, within,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -386,6 +387,7 @@ fn a_client_that_never_rests_keeps_its_connection_until_another_waits_or_it_rest
         fine(&mut other, "SELECT 1");
         let (asked, is_over) = (&AtomicU64::new(0), &AtomicBool::new(false));
         std::thread::scope(|scope| {
+            let over = SetWhenDropped(is_over);
             let mut busy = role.connect(endpoint.writes());
             let asks = scope.spawn(move || {
                 while !is_over.load(Relaxed) {
@@ -400,13 +402,16 @@ fn a_client_that_never_rests_keeps_its_connection_until_another_waits_or_it_rest
                 reused(&endpoint) - reused_before
             };
             eventually(PATIENCE, "it keeps its connection", || again(200) < 100);
+            let all = Instant::now();
             for _ in 0..100 {
                 let begun = Instant::now();
                 fine(&mut other, "SELECT 1");
                 assert!(begun.elapsed() < SOON, "{threads} threads: the other is served as well");
             }
+            // Who waits until a server is chosen anew, each second, takes longer.
+            assert!(all.elapsed() < PATIENCE, "{threads} threads: it is served at once");
             eventually(PATIENCE, "it keeps its connection again", || again(200) < 100);
-            is_over.store(true, Relaxed);
+            drop(over);
             let _busy = asks.join().unwrap();
             eventually(PATIENCE, "it has given it back", || endpoint.pooled("sv_active", role) == 0);
         });
