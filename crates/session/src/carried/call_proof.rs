@@ -2,8 +2,8 @@
 //!
 //! A function may be replaced between a look and a call, by somebody who does not go through the proxy. So before another
 //! session gets the connection, its server is asked for the fingerprint of its functions: while that is the one of the last
-//! look, each call did what was read. Else a look that began later tells what the session has to carry; what it cannot
-//! tell, such as a function that was replaced twice, ends with the connection.
+//! look, each call did what was read, unless a function was another one in between. Else a look that began later tells what
+//! the session has to carry; what it cannot tell ends with the connection.
 //!
 //! ```text
 //!              call           the same fingerprint
