@@ -268,14 +268,13 @@ fn reads_canceled_for_a_recovery_conflict_go_elsewhere() {
     let run = std::thread::scope(|scope| {
         let slow = "SELECT sum(h.n) FROM hot h, generate_series(1, 1500);";
         let run = scope.spawn(move || pgbench(port, &["-c", "6", "-j", "1", "-T", "15"], slow));
-        let conflicts = "SELECT sum(confl_snapshot) > 0 FROM pg_stat_database_conflicts";
-        eventually(PATIENCE, "reads are canceled on the victim", || {
+        // The server's own count of conflicts may be of the probe's reads, or of a `psql`.
+        eventually(PATIENCE, "a read canceled on the victim is repeated", || {
             primary.psql("UPDATE hot SET n = n + 1").unwrap();
             primary.psql("VACUUM hot").unwrap();
-            victim.psql(conflicts).is_ok_and(|answer| answer == "t")
+            counted(&endpoint, "trunkline_requests_repeated_total") > 0.0
         });
         run.join().unwrap()
     });
     assert_unharmed(&endpoint, &[run]);
-    assert!(counted(&endpoint, "trunkline_requests_repeated_total") > 0.0, "{}", endpoint.log());
 }
