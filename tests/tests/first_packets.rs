@@ -1,7 +1,9 @@
 //! What may come first on a connection.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -11,41 +13,96 @@ use trunkline_tests::{
     Auth, Endpoint, Login, ServerError, Wire, eventually, http_get, own_cluster, shared_cluster,
 };
 
-fn one_byte(wire: &mut Wire) -> Option<u8> {
-    let mut byte = [0];
-    wire.stream.read_exact(&mut byte).ok().map(|()| byte[0])
+/// What comes back for encryption requests one after the other: each answer, and the end of it.
+fn negotiated(mut stream: impl Read + Write, requests: &[Request], user: &str) -> Vec<String> {
+    let mut seen = Vec::new();
+    for request in requests {
+        match request {
+            Request::Ssl => send(&mut stream, ssl_request),
+            Request::Gssenc => send(&mut stream, gssenc_request),
+            Request::Startup => stream.write_all(&Login::of(user, "").packet()).unwrap(),
+        }
+        match answer(&mut stream) {
+            Reply::Declined => seen.push("N".to_owned()),
+            Reply::Ready => seen.push("ready".to_owned()),
+            Reply::Refused(error) => {
+                // Behind the colon are the versions that either one knows.
+                let text = error.text.split(':').next().unwrap_or_default();
+                seen.push(format!("{} {} {text}", error.severity, error.code));
+                return seen;
+            }
+        }
+    }
+    seen
 }
 
-#[test]
-fn encryption_requests_are_declined_and_the_login_goes_on() {
-    let endpoint = Endpoint::over(shared_cluster()).start();
-    for requests in [
-        &[ssl_request as fn(&mut BytesMut)][..],
-        &[gssenc_request],
-        &[gssenc_request, ssl_request],
-        &[ssl_request, gssenc_request],
-    ] {
-        let mut wire = Wire::connect(endpoint.reads());
-        for request in requests {
-            wire.send_with(request);
-            assert_eq!(one_byte(&mut wire), Some(b'N'));
+/// What may come before a session, and one that begins it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    Ssl,
+    Gssenc,
+    Startup,
+}
+
+/// What it is answered with.
+enum Reply {
+    Declined,
+    Ready,
+    Refused(ServerError),
+}
+
+fn send(stream: &mut impl Write, request: fn(&mut BytesMut)) {
+    let mut packet = BytesMut::new();
+    request(&mut packet);
+    stream.write_all(&packet).unwrap();
+}
+
+fn answer(stream: &mut impl Read) -> Reply {
+    loop {
+        let mut tag = [0];
+        stream.read_exact(&mut tag).unwrap();
+        if tag == *b"N" {
+            return Reply::Declined;
         }
-        let login = Login::of("trust_user", "");
-        wire.send(&login.packet());
-        assert!(wire.read_answer().tags().ends_with('Z'));
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).unwrap();
+        let mut body = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap() - 4];
+        stream.read_exact(&mut body).unwrap();
+        match tag {
+            [b'E'] => return Reply::Refused(ServerError::parse(&body)),
+            [b'Z'] => return Reply::Ready,
+            _ => {}
+        }
     }
 }
 
+/// On a Unix socket a server has neither kind of encryption, as an endpoint without a certificate: it says `N` to both.
 #[test]
-fn a_second_request_of_the_same_kind_is_an_unknown_protocol() {
+fn encryption_requests_in_every_order_end_as_with_a_server() {
+    use Request::{Gssenc, Ssl, Startup};
+    let server = &shared_cluster().primary;
+    let socket = server.socket_dir().join(format!(".s.PGSQL.{}", server.port()));
     let endpoint = Endpoint::over(shared_cluster()).start();
-    for request in [ssl_request as fn(&mut BytesMut), gssenc_request] {
-        let mut wire = Wire::connect(endpoint.reads());
-        wire.send_with(request);
-        assert_eq!(one_byte(&mut wire), Some(b'N'));
-        wire.send_with(request);
-        let error = wire.read_answer().error.unwrap();
-        assert_eq!((error.severity.as_str(), error.code.as_str()), ("FATAL", "0A000"), "{error:?}");
+    for (requests, declined) in [
+        (&[Ssl, Startup][..], 1),
+        (&[Gssenc, Startup], 1),
+        (&[Gssenc, Ssl, Startup], 2),
+        (&[Ssl, Gssenc, Startup], 2),
+        // Each once.
+        (&[Ssl, Ssl], 1),
+        (&[Gssenc, Gssenc], 1),
+        (&[Ssl, Gssenc, Ssl], 2),
+        (&[Gssenc, Ssl, Gssenc], 2),
+        // And none later.
+        (&[Startup, Ssl], 0),
+        (&[Startup, Gssenc], 0),
+        (&[Ssl, Startup, Gssenc], 1),
+    ] {
+        let direct = negotiated(UnixStream::connect(&socket).unwrap(), requests, "postgres");
+        assert_eq!(direct.iter().take_while(|reply| *reply == "N").count(), declined, "{requests:?}");
+        assert_eq!(direct.last().is_some_and(|last| last == "ready"), requests.last() == Some(&Startup));
+        let through = TcpStream::connect(("127.0.0.1", endpoint.writes())).unwrap();
+        assert_eq!(negotiated(through, requests, "trust_user"), direct, "{requests:?}");
     }
 }
 

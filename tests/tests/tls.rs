@@ -13,6 +13,8 @@ use trunkline_tests::{
 
 #[path = "tls/cancels.rs"]
 mod cancels;
+#[path = "tls/negotiation.rs"]
+mod negotiation;
 #[path = "tls/server_leg.rs"]
 mod server_leg;
 
@@ -208,74 +210,4 @@ fn check_connect_and_profile_speak_tls_too() {
     std::fs::write(file.path(), config.replace(&root, &rcgen_root())).unwrap();
     let said = String::from_utf8_lossy(&check().stdout).into_owned();
     assert!(said.contains("TLS failed") && said.contains("none of the roots"), "{said}");
-}
-
-/// What a libpq makes of one combination: whether it gets in, and by TLS.
-fn outcome(libpq: &PgInstall, port: u16, settings: &[(&str, &str)]) -> &'static str {
-    let output = libpq
-        .command("psql")
-        .envs([
-            ("PGHOST", "127.0.0.1"),
-            ("PGUSER", "postgres"),
-            ("PGPASSWORD", "postgres"),
-            ("PGDATABASE", "appdb"),
-        ])
-        .env("PGPORT", port.to_string())
-        .envs(settings.iter().copied())
-        .args(["-XAtq", "-c", "\\conninfo"])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    // As psql 18 says it, and as those before do.
-    let is_tls = |line: &str| {
-        (line.starts_with("SSL Connection") && line.ends_with("true")) || line.starts_with("SSL connection (")
-    };
-    let has_tls = said.lines().any(is_tls);
-    match (output.status.success(), has_tls) {
-        (false, _) => "refused",
-        (true, true) => "TLS",
-        (true, false) => "plain",
-    }
-}
-
-/// PostgreSQL 18 and an endpoint, both with the same settings, are asked in every way that libpq 18, 17 and the machine's know.
-#[test]
-fn negotiation_ends_as_with_a_server_of_the_same_settings() {
-    let libpqs = [pg18(), pg17(), PgInstall::find(None).unwrap()];
-    let demanding = tls_cluster(Some(pg18()), 0);
-    let willing = trunkline_tests::cluster_of(
-        pg18(),
-        0,
-        &Certificates::shared()
-            .server_settings()
-            .each_ref()
-            .map(|(name, value)| (name.as_str(), value.as_str())),
-    );
-    let without = trunkline_tests::cluster_of(pg18(), 0, &[("ssl", "off")]);
-    for (servers, sslmode) in [(&demanding, "require"), (&willing, "prefer"), (&without, "disable")] {
-        let endpoint = Endpoint::over(servers)
-            .auth(Auth::Verify)
-            .with_tls()
-            .key("server_tls.sslmode", "\"prefer\"")
-            .key("client_tls.sslmode", &format!("{sslmode:?}"))
-            .start();
-        for settings in ways() {
-            for libpq in &libpqs {
-                let server = outcome(libpq, servers.primary.port(), &settings);
-                let endpoint = outcome(libpq, endpoint.writes(), &settings);
-                assert_eq!(endpoint, server, "sslmode {sslmode} here, {settings:?} there, {libpq:?}");
-            }
-        }
-    }
-}
-
-/// libpq's settings that decide how encryption is asked for.
-fn ways() -> impl Iterator<Item = [(&'static str, &'static str); 3]> {
-    ["disable", "prefer"].into_iter().flat_map(|gssencmode| {
-        ["postgres", "direct"].into_iter().flat_map(move |negotiation| {
-            ["disable", "allow", "prefer", "require"].map(|sslmode| {
-                [("PGGSSENCMODE", gssencmode), ("PGSSLNEGOTIATION", negotiation), ("PGSSLMODE", sslmode)]
-            })
-        })
-    })
 }
