@@ -21,6 +21,12 @@ pub(crate) fn of(error: &Error) -> String {
     }
 }
 
+/// Whether TLS is what a connection failed by that rustls is driven for by a library.
+#[must_use]
+pub fn is_of_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Error>())
+}
+
 /// The words for an error of a connection that rustls is driven for by a library.
 #[must_use]
 pub fn of_io(error: &io::Error) -> String {
@@ -135,6 +141,9 @@ fn of_alert(alert: AlertDescription) -> String {
         AlertDescription::CertificateRevoked => "our certificate is revoked",
         AlertDescription::BadCertificate | AlertDescription::UnsupportedCertificate => {
             "it does not take our certificate"
+        }
+        AlertDescription::DecryptError => {
+            "what vouches for our certificate does not hold: its signature, or ours in the handshake"
         }
         AlertDescription::ProtocolVersion => "it speaks no version of TLS that we do",
         AlertDescription::HandshakeFailure => "no cipher or kind of key that both ends know",

@@ -70,6 +70,8 @@ pub(super) fn classify(error: &tokio_postgres::Error) -> ProbeFailure {
         return ProbeFailure::Lost("closed by the server".to_owned());
     }
     match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+        // Of TLS 1.3, where a server refuses the proxy's certificate when the handshake is over on this side.
+        Some(error) if words::is_of_tls(error) => ProbeFailure::Tls(clip(&words::of_io(error))),
         Some(error) => classify_io(error),
         None => ProbeFailure::Malformed(clip(&error.to_string())),
     }
