@@ -16,6 +16,7 @@ use crate::certificate::{expiry, public_key};
 use crate::ciphers::{CIPHERS, Cipher};
 use crate::end_point::EndPoint;
 use crate::files::{FileError, certificates, of_file, revocation_lists};
+use crate::key_fault;
 use crate::roots::Roots;
 use crate::rotation::{Certificate, Rotating, Rotation};
 use crate::suites;
@@ -273,12 +274,15 @@ impl Pair {
     fn presented(self, provider: &CryptoProvider) -> Result<(Presented, Certificate), AcceptError> {
         let Self { chain, key, cert_file, key_file } = self;
         let unusable = |reason: String| AcceptError::Pair { cert_file: cert_file.clone(), key_file, reason };
-        let key = match provider.key_provider.load_private_key(key) {
-            Ok(key) => key,
-            Err(error) => return Err(unusable(error.to_string())),
-        };
         let unread = || unfit(&cert_file, "the certificate cannot be read");
         let leaf = chain.first().ok_or_else(unread)?;
+        let key = match provider.key_provider.load_private_key(key) {
+            Ok(key) => key,
+            Err(error) => return Err(unusable(key_fault::of_loading(leaf, &error))),
+        };
+        if let Some(fault) = key_fault::of_chain_of_own(&chain) {
+            return Err(unfit(&cert_file, fault));
+        }
         let of_certificate = public_key(leaf).map_err(|_| unread())?;
         if key.public_key().is_some_and(|own| own.as_ref() != of_certificate) {
             return Err(unusable("the key is not that of the certificate".to_owned()));

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, SignatureAlgorithm};
 
 use crate::accept::ALPN;
 use crate::certificate::{expiry, public_key};
 use crate::files::{FileError, certificates, of_file, revocation_lists};
+use crate::key_fault;
 use crate::roots::Roots;
 use crate::rotation::{Certificate, Rotating, Rotation};
 use crate::suites;
@@ -358,7 +359,7 @@ impl ConnectConfig {
                 let key = provider
                     .key_provider
                     .load_private_key(key)
-                    .map_err(|error| FileError { file: key_file.clone(), reason: error.to_string() })?;
+                    .map_err(|error| not_loaded(cert_file, key_file, &chain, &error))?;
                 let own = CertifiedKey::new(chain, key);
                 certificate = Some(presented(cert_file, key_file, &own)?);
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)))
@@ -371,6 +372,17 @@ impl ConnectConfig {
     }
 }
 
+/// For a key of the proxy's own that the library of ciphers does not load.
+fn not_loaded(
+    cert_file: &str,
+    key_file: &str,
+    chain: &[CertificateDer<'_>],
+    error: &rustls::Error,
+) -> FileError {
+    let reason = chain.first().map_or_else(|| error.to_string(), |own| key_fault::of_loading(own, error));
+    FileError { file: format!("{cert_file} and {key_file}"), reason }
+}
+
 /// What is told of the proxy's own certificate, if it is that of its key. It may be of X.509 version 1, which rustls does not
 /// read.
 fn presented(cert_file: &str, key_file: &str, own: &CertifiedKey) -> Result<Certificate, FileError> {
@@ -381,6 +393,9 @@ fn presented(cert_file: &str, key_file: &str, own: &CertifiedKey) -> Result<Cert
     if own.key.public_key().is_some_and(|key| key.as_ref() != of_certificate) {
         let both = format!("{cert_file} and {key_file}");
         return Err(unfit(both, "the key is not that of the certificate".to_owned()));
+    }
+    if let Some(fault) = key_fault::of_chain_of_own(&own.cert) {
+        return Err(unfit(cert_file.to_owned(), fault.to_string()));
     }
     let expires_at = expiry(leaf).map_err(|_| unread())?;
     let is_rsa = own.key.algorithm() == SignatureAlgorithm::RSA;

@@ -15,6 +15,19 @@ use crate::certificate::parse;
 /// The bits of RSA keys that are taken. Source: aws-lc-rs, src/signature.rs, `RSA_PKCS1_2048_8192_SHA256`.
 const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 
+/// Of a key. Source: RFC 4055, 1.2.
+const RSASSA_PSS: &str = "1.2.840.113549.1.1.10";
+
+/// RSA with MD2, MD5 and SHA-1, DSA and ECDSA with SHA-1. Source: RFC 8017, appendix C; RFC 3279, 2.2.2 and 2.2.3; OIW.
+const WEAK_SIGNATURES: [&str; 6] = [
+    "1.2.840.113549.1.1.2",
+    "1.2.840.113549.1.1.4",
+    "1.2.840.113549.1.1.5",
+    "1.3.14.3.2.29",
+    "1.2.840.10040.4.3",
+    "1.2.840.10045.4.1",
+];
+
 /// What is wrong with a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeyFault {
@@ -35,6 +48,15 @@ pub(crate) enum KeyFault {
         /// How many it has.
         bits: usize,
     },
+    /// That of an end of the connection, which is of a kind that is not spoken with.
+    #[error(
+        "its key is for RSASSA-PSS alone, which is not spoken here; make one of ECDSA (P-256) or an RSA key for all uses, \
+         and a certificate for it"
+    )]
+    ForPssAlone,
+    /// A certificate of the proxy's own is signed in a way that nobody takes.
+    #[error("it is signed in a way that is too weak, as by SHA-1; have it signed anew, by SHA-256")]
+    WeakSignature,
     /// The other end has signed by another one.
     #[error("the other end has another key than that of the certificate; see that its two files are a pair")]
     NotOfCertificate,
@@ -71,6 +93,26 @@ pub(crate) fn of_handshake(error: Error, own: &CertificateDer<'_>) -> Error {
         Some(bits) => told(KeyFault::OfOwner { bits }),
         None => told(KeyFault::NotOfCertificate),
     }
+}
+
+/// Why the library of ciphers does not load the key of this certificate of the proxy's own: by the key, where that tells it.
+pub(crate) fn of_loading(own: &CertificateDer<'_>, error: &Error) -> String {
+    let Ok(own) = parse(own) else { return error.to_string() };
+    if own.public_key().algorithm.algorithm.to_id_string() == RSASSA_PSS {
+        return KeyFault::ForPssAlone.to_string();
+    }
+    unfit_bits(&own).map_or_else(|| error.to_string(), |bits| KeyFault::OfOwner { bits }.to_string())
+}
+
+/// What would have the other end refuse a chain of the proxy's own, and OpenSSL load none like it: who signed one of them has
+/// used a hash that is broken. How one is signed that is its own root means nothing.
+/// Source: OpenSSL 3, ssl/t1_lib.c, `ssl_security_cert_sig`.
+pub(crate) fn of_chain_of_own(chain: &[CertificateDer<'_>]) -> Option<KeyFault> {
+    let is_weak = |one: &X509Certificate<'_>| {
+        let signed_by = one.signature_algorithm.algorithm.to_id_string();
+        one.subject().as_raw() != one.issuer().as_raw() && WEAK_SIGNATURES.contains(&signed_by.as_str())
+    };
+    chain.iter().filter_map(|one| parse(one).ok()).any(|one| is_weak(&one)).then_some(KeyFault::WeakSignature)
 }
 
 fn is_bad_signature(error: &Error) -> bool {

@@ -390,28 +390,6 @@ fn a_chain_with_one_between() {
 }
 
 #[test]
-fn keys_of_every_kind() {
-    let made = Made::new();
-    made.root_and_request("db.example");
-    for key in
-        ["ed25519", "ec -pkeyopt ec_paramgen_curve:P-256", "ec -pkeyopt ec_paramgen_curve:P-384", "rsa:4096"]
-    {
-        made.openssl(&format!(
-            "req -new -nodes -subj /CN=db.example -newkey {key} -keyout server.key -out server.csr"
-        ));
-        made.sign("subjectAltName=DNS:db.example");
-        let outcome = made.connect(VerifyFull, Some("root.crt"), "db.example");
-        assert_eq!(outcome, Ok(()), "{key}");
-    }
-    // Signed by the root with RSA-PSS.
-    made.openssl("x509 -req -in server.csr -days 30 -CA root.crt -CAkey root.key -set_serial 9 -extfile extensions -sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:32 -out server.crt");
-    assert_eq!(made.connect(VerifyFull, Some("root.crt"), "db.example"), Ok(()));
-    // By a hash that is broken.
-    made.openssl("x509 -req -in server.csr -days 30 -CA root.crt -CAkey root.key -set_serial 9 -extfile extensions -sha1 -out server.crt");
-    assert!(made.connect(VerifyFull, Some("root.crt"), "db.example").is_err(), "SHA-1 is too weak");
-}
-
-#[test]
 fn the_roots_of_the_machine_count_for_names_alone() {
     let weak = ConnectSettings {
         sslmode: VerifyCa,
