@@ -1,5 +1,7 @@
 //! Who vouches for the other end of a connection, and what they have revoked.
 
+use std::borrow::Cow;
+
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::{CertificateError, Error, RootCertStore};
 use x509_parser::certificate::X509Certificate;
@@ -14,28 +16,40 @@ pub(crate) struct Roots {
     pub(crate) store: RootCertStore,
     /// The same, whole: a server may have one of them for its own.
     pub(crate) certificates: Vec<CertificateDer<'static>>,
+    /// CAs among them that are no roots: they stand between a root and what they sign, as if they had been sent along.
+    between: Vec<CertificateDer<'static>>,
     /// What they have revoked.
     pub(crate) revoked: Vec<RevocationList>,
 }
 
 impl Roots {
     /// Those of these certificates that may sign others, for webpki. One that it does not read, or that signs no others, may
-    /// still be the other end's own certificate.
+    /// still be the other end's own certificate. A chain ends at a CA that is its own root, as OpenSSL has it without
+    /// X509_V_FLAG_PARTIAL_CHAIN.
     pub(crate) fn new(certificates: Vec<CertificateDer<'static>>, revoked: Vec<RevocationList>) -> Self {
         let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(certificates.iter().filter(|root| may_sign(root)).cloned());
-        Self { store, certificates, revoked }
+        let signers = certificates.iter().filter(|one| may_sign(one)).cloned();
+        let (roots, between): (Vec<_>, Vec<_>) = signers.partition(is_its_own_root);
+        store.add_parsable_certificates(roots);
+        Self { store, certificates, between, revoked }
     }
 
-    /// Whether it is one of these.
-    pub(crate) fn has(&self, certificate: &CertificateDer<'_>) -> bool {
-        self.certificates.iter().any(|root| root.as_ref() == certificate.as_ref())
+    /// What the other end has sent along, and those that are here.
+    pub(crate) fn with_between<'a>(
+        &'a self,
+        sent: &'a [CertificateDer<'a>],
+    ) -> Cow<'a, [CertificateDer<'a>]> {
+        if self.between.is_empty() {
+            return Cow::Borrowed(sent);
+        }
+        let borrowed = |one: &'a CertificateDer<'_>| CertificateDer::from(one.as_ref());
+        Cow::Owned(sent.iter().map(borrowed).chain(self.between.iter().map(borrowed)).collect())
     }
 
     /// Whether it is one of these, and its own root. OpenSSL takes none by a CA that is not here, though it is here itself.
     pub(crate) fn has_self_signed(&self, certificate: &CertificateDer<'_>) -> bool {
-        let is_its_own = |parsed: X509Certificate<'_>| parsed.subject().as_raw() == parsed.issuer().as_raw();
-        self.has(certificate) && parse(certificate).is_ok_and(is_its_own)
+        self.certificates.iter().any(|root| root.as_ref() == certificate.as_ref())
+            && is_its_own_root(certificate)
     }
 
     /// The other end's certificate, which is one of these.
@@ -50,6 +64,11 @@ impl Roots {
         verify_purpose(&certificate, bearer)?;
         verify_status(&self.revoked, &certificate, now)
     }
+}
+
+/// Whether a certificate names itself as who has signed it.
+pub(crate) fn is_its_own_root(certificate: &CertificateDer<'_>) -> bool {
+    parse(certificate).is_ok_and(|parsed| parsed.subject().as_raw() == parsed.issuer().as_raw())
 }
 
 /// A certificate is in no list; its issuer has one, if there are any, and it is in force.

@@ -82,6 +82,8 @@ impl LibpqVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
+        let between = roots.with_between(intermediates);
+        let intermediates = &*between;
         if roots.has_self_signed(end_entity) {
             return roots.verify_own(end_entity, Bearer::Server, now);
         }

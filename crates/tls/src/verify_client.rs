@@ -88,7 +88,9 @@ impl ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        if self.roots.has(end_entity) {
+        let between = self.roots.with_between(intermediates);
+        let intermediates = &*between;
+        if self.roots.has_self_signed(end_entity) {
             self.roots.verify_own(end_entity, Bearer::Client, now)?;
         } else if is_version_1(end_entity) {
             let (bearer, algorithms) = (Bearer::Client, &self.algorithms);

@@ -14,7 +14,7 @@ use webpki::EndEntityCert;
 use x509_parser::certificate::X509Certificate;
 
 use crate::certificate::{Bearer, may_sign, parse, verify_purpose, verify_signature, verify_time};
-use crate::roots::{Roots, verify_status};
+use crate::roots::{Roots, is_its_own_root, verify_status};
 
 /// As many stand between a certificate and its root at most. Source: rustls-webpki, src/verify_cert.rs, `MAX_SUB_CA_COUNT`.
 const BETWEEN_MAX: u32 = 6;
@@ -48,7 +48,7 @@ struct Walk<'a> {
 impl Vouchers<'_> {
     /// Whether there is a chain from a certificate up to a root, and none of it is revoked.
     pub(crate) fn verify(&self, whole: &CertificateDer<'_>) -> Result<(), Error> {
-        let roots = self.roots.certificates.iter().filter(|root| may_sign(root));
+        let roots = self.roots.certificates.iter().filter(|root| may_sign(root) && is_its_own_root(root));
         // One with an extension that has to be understood and is not, or of version 1, signs nobody.
         let between = self.intermediates.iter().filter(|one| EndEntityCert::try_from(*one).is_ok());
         let between = between.filter(|one| may_sign(one)).filter_map(Signed::of);
