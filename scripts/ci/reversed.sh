@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
 source scripts/ci/suites.sh
 
 # They set up TLS themselves, or count bytes, descriptors and connections that it changes.
-fixed="limits tls tls_crowds tls_drivers tls_faults certificates client_certificates channel_binding handshakes hba hba_lines hba_semantics first_packets proxy_protocol"
+fixed="limits tls tls_certificates tls_crowds tls_drivers tls_faults certificates client_certificates channel_binding handshakes hba hba_lines hba_semantics first_packets proxy_protocol"
 
 status=0
 for name in $timed $(suites) $loaded; do

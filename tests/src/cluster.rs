@@ -94,6 +94,19 @@ pub fn tls_cluster(install: Option<PgInstall>, replicas: usize) -> Cluster {
     begun(spec)
 }
 
+/// A primary without replicas, of the given PostgreSQL and changed as a suite needs it.
+///
+/// # Panics
+/// When it does not start, with the reason.
+#[must_use]
+pub fn cluster_changed(install: PgInstall, change: impl FnOnce(&mut ClusterSpec)) -> Cluster {
+    let directory = tempfile::Builder::new().prefix("trunkline-test-").tempdir_in("/tmp");
+    let mut spec = ClusterSpec::new(install, 0, directory.expect("/tmp takes a directory").keep());
+    spec.settings.push(("autovacuum".into(), "off".into()));
+    change(&mut spec);
+    begun(spec)
+}
+
 fn begun(spec: ClusterSpec) -> Cluster {
     let cluster = match Cluster::start(spec, &mut |_| {}) {
         Ok(cluster) => cluster,

@@ -1,9 +1,7 @@
 //! Certificates of clients where a listener demands them, and lists of those that are revoked.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -11,9 +9,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa,
     KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, date_time_ymd,
 };
-use trunkline_cluster::PgInstall;
 use trunkline_tests::{
-    Auth, Certificates, Endpoint, EndpointBuilder, cluster_of, eventually, psql_output, shared_cluster,
+    Auth, Certificates, Endpoint, EndpointBuilder, eventually, psql_output, shared_cluster,
 };
 
 /// The files are looked at every 10 s.
@@ -199,64 +196,5 @@ fn a_certificate_that_is_its_own_root_comes_in_and_vouches_for_no_other() {
         assert_eq!(clients.ask(port, "own").as_deref(), Ok("1"), "with others: {others}");
         assert!(clients.ask(port, "unknown").is_err() && clients.ask(port, "child").is_err());
         assert_eq!(clients.ask(port, "kept").is_ok(), others);
-    }
-}
-
-/// A configuration of OpenSSL that has a client show what is too weak. Source: config(5ssl), SSL_CONF_cmd(3ssl).
-const LEVEL_0: &str = "openssl_conf = all\n[all]\nssl_conf = ssl\n[ssl]\nsystem_default = weak\n[weak]\n\
-                       CipherString = DEFAULT@SECLEVEL=0\n";
-
-#[test]
-fn weak_certificates_are_refused_as_by_a_server_and_the_log_says_which_check() {
-    let directory = tempfile::tempdir_in("/tmp").unwrap();
-    // The server's user reads the root.
-    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    let path = |file: &str| directory.path().join(file).display().to_string();
-    let openssl = |words: &str| {
-        let made = Command::new("openssl").args(words.split(' ')).current_dir(&directory).output().unwrap();
-        assert!(made.status.success(), "{words}: {}", String::from_utf8_lossy(&made.stderr));
-    };
-    openssl("req -x509 -nodes -newkey rsa:2048 -days 30 -subj /CN=root -keyout root.key -out root.crt");
-    std::fs::write(path("openssl.cnf"), LEVEL_0).unwrap();
-    let root = path("root.crt");
-    let of_server = Certificates::shared().server_settings();
-    let mut settings: Vec<_> =
-        of_server.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    settings.push(("ssl_ca_file", &root));
-    let server = cluster_of(PgInstall::find(None).unwrap(), 0, &settings);
-    let [certificate, key] = Certificates::shared().endpoint().map(|path| format!("{path:?}"));
-    let endpoint = Endpoint::over(&server)
-        .auth(Auth::Verify)
-        .key("client_tls.cert_file", &certificate)
-        .key("client_tls.key_file", &key)
-        .key("client_tls.ca_file", &format!("{root:?}"))
-        .start();
-    for (key, hash, refused) in [
-        ("rsa:2048", "sha256", None),
-        (
-            "rsa:1024",
-            "sha256",
-            Some("it has an RSA key of 1024 bits, and 2048 to 8192 are taken; make a new key"),
-        ),
-        ("rsa:2048", "sha1", Some("it is signed in a way that is too weak, as by SHA-1")),
-    ] {
-        openssl(&format!("req -nodes -newkey {key} -subj /CN=app -keyout app.key -out app.csr"));
-        openssl(&format!(
-            "x509 -req -in app.csr -days 30 -CA root.crt -CAkey root.key -set_serial 3 -{hash} -out app.crt"
-        ));
-        let (certificate, own_key, level_0) = (path("app.crt"), path("app.key"), path("openssl.cnf"));
-        let environment = [
-            ("PGSSLMODE", "require"),
-            ("PGSSLCERT", certificate.as_str()),
-            ("PGSSLKEY", own_key.as_str()),
-            ("OPENSSL_CONF", level_0.as_str()),
-        ];
-        for port in [server.primary.port(), endpoint.writes()] {
-            let outcome = ask(port, &environment);
-            assert_eq!(outcome.is_err(), refused.is_some(), "{key}, {hash}: {outcome:?}");
-        }
-        if let Some(why) = refused {
-            eventually(RELOADED, why, || endpoint.log().contains(why));
-        }
     }
 }

@@ -42,6 +42,7 @@ impl Cluster {
         let shared = Arc::new(ClusterShared {
             install: spec.install.clone(),
             account,
+            environment: spec.environment.clone(),
             socket_dir: home.socket_dir.clone(),
             user: spec.user.clone(),
             password: spec.password.clone(),

@@ -50,6 +50,7 @@ impl StopMode {
 pub(crate) struct ClusterShared {
     pub(crate) install: PgInstall,
     pub(crate) account: ServerAccount,
+    pub(crate) environment: Vec<(String, String)>,
     pub(crate) socket_dir: PathBuf,
     pub(crate) user: String,
     pub(crate) password: String,
@@ -177,6 +178,7 @@ impl Server {
         // A group of its own: Ctrl-C at the terminal is for us, and we end the servers in order.
         command.process_group(0);
         self.shared.account.apply(&mut command);
+        command.envs(self.shared.environment.iter().cloned());
         let child = command.spawn().map_err(failed())?;
         *self.child() = Some(child);
         Ok(())

@@ -77,6 +77,8 @@ pub struct ClusterSpec {
     pub hba: Vec<String>,
     /// With it, the servers let nobody in over TCP without TLS.
     pub certificate: Option<ServerCertificate>,
+    /// Variables of every server's environment.
+    pub environment: Vec<(String, String)>,
     /// Ports of the primary and of each standby, in this order. For those that are missing, free ones are found.
     pub ports: Vec<Arc<PortLease>>,
 }
@@ -96,6 +98,7 @@ impl ClusterSpec {
             settings: Vec::new(),
             hba: Vec::new(),
             certificate: None,
+            environment: Vec::new(),
             ports: Vec::new(),
         }
     }
