@@ -261,8 +261,7 @@ fn reads_canceled_for_a_recovery_conflict_go_elsewhere() {
     let primary = &cluster.primary;
     primary.psql("CREATE TABLE hot AS SELECT g AS id, 0 AS n FROM generate_series(1, 2000) g").unwrap();
     cluster.wait_caught_up().unwrap();
-    let victim = &cluster.replicas[0];
-    // The other one lets reads finish first.
+    // This one lets reads finish first, and cancels none.
     cluster.replicas[1].set("max_standby_streaming_delay", "-1").unwrap();
     let port = endpoint.reads();
     let run = std::thread::scope(|scope| {
