@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use trunkline_tests::{
-    Auth, Endpoint, EndpointBuilder, eventually, http_get, own_cluster, psql_output, shared_cluster,
+    Auth, Certificates, Endpoint, EndpointBuilder, eventually, http_get, own_cluster, psql_output,
+    shared_cluster,
 };
 
 const SELF_SIGNED: &str = "[client_tls]\ncert_file = \"self-signed\"\n";
@@ -140,4 +141,38 @@ fn version_and_cipher_of_both_legs_are_shown() {
     assert!(handshakes(&endpoint, "server", "completed") >= 1);
     drop(psql.stdin.take());
     psql.wait().unwrap();
+}
+
+#[test]
+fn a_server_whose_tls_fails_is_reached_without_by_prefer_and_the_operator_is_told_once() {
+    let cluster = own_cluster(0);
+    for (name, value) in Certificates::shared().server_settings() {
+        cluster.primary.set(&name, &value).unwrap();
+    }
+    cluster.primary.set("ssl_max_protocol_version", "TLSv1.2").unwrap();
+    let endpoint = Endpoint::over(&cluster)
+        .auth(Auth::Verify)
+        .key("server_tls.sslmode", "\"prefer\"")
+        .key("server_tls.ssl_min_protocol_version", "\"TLSv1.3\"")
+        .start();
+    let is_encrypted = || {
+        let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+        let output = psql_output(endpoint.writes(), &[], sql);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).trim_end() == "t"
+    };
+    for _ in 0..3 {
+        assert!(!is_encrypted());
+    }
+    assert_eq!(handshakes(&endpoint, "server", "plaintext"), 3);
+    assert_eq!(handshakes(&endpoint, "server", "failed"), 0);
+    let told = "TLS with the server failed, connections to it go without: its sslmode is prefer";
+    assert_eq!(endpoint.log().matches(told).count(), 1, "{}", endpoint.log());
+
+    cluster.primary.set("ssl_max_protocol_version", "TLSv1.3").unwrap();
+    eventually(Duration::from_secs(60), "it is told that this is over", || {
+        is_encrypted() && endpoint.log().contains("TLS with the server succeeds now")
+    });
+    assert!(handshakes(&endpoint, "server", "completed") >= 1);
+    assert_eq!(endpoint.log().matches(told).count(), 1, "{}", endpoint.log());
 }

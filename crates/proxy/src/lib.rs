@@ -13,6 +13,7 @@ mod certificates;
 mod client;
 mod context;
 mod defaults;
+mod encryption;
 mod errors;
 mod failure;
 mod fleet;

@@ -23,6 +23,7 @@ use crate::context::{
     AuthChoice, FillLogins, Inbox, Live, LiveStores, RunPhase, SettledAuth, Shared, WorkerHandle,
 };
 use crate::defaults::Defaults;
+use crate::encryption::EncryptionLog;
 use crate::failure::StartError;
 use crate::fleet::{self, FleetHandle};
 use crate::functions::FunctionStore;
@@ -181,6 +182,7 @@ fn share(
         attached,
         speeds,
         pace: MoveRate::new(),
+        encryption: EncryptionLog::default(),
         pools,
         fills: FillLogins::default(),
         listeners: ArcSwap::default(),

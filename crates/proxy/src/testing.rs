@@ -29,6 +29,7 @@ use crate::context::{
     AuthChoice, BoundListener, FillLogins, Live, LiveStores, RunPhase, Shared, Worker, WorkerHandle,
 };
 use crate::defaults::Defaults;
+use crate::encryption::EncryptionLog;
 use crate::functions::FunctionStore;
 use crate::moves::MoveRate;
 use crate::net::Connector;
@@ -173,6 +174,7 @@ impl TestWorker {
             attached,
             speeds: Speeds::new().0,
             pace: MoveRate::new(),
+            encryption: EncryptionLog::default(),
             pools: SharedPools::new(settings.pool.clone(), vec![handle.pool_mail.clone()]),
             fills: FillLogins::default(),
             statement_log: StatementLog::off(),

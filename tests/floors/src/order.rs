@@ -109,6 +109,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
                 "cancel",
                 "client",
                 "defaults",
+                "encryption",
                 "functions",
                 "moves",
                 "snapshots",

@@ -18,6 +18,7 @@ use crate::access::Access;
 use crate::admission::Admission;
 use crate::cancel::CancelRegistry;
 use crate::defaults::Defaults;
+use crate::encryption::EncryptionLog;
 use crate::functions::FunctionStore;
 use crate::moves::MoveRate;
 use crate::pool::SharedPools;
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     pub(crate) attached: Arc<Attached>,
     pub(crate) speeds: Speeds,
     pub(crate) pace: MoveRate,
+    pub(crate) encryption: EncryptionLog,
     pub(crate) pools: Arc<SharedPools>,
     /// How connections are opened ahead of clients.
     pub(crate) fills: FillLogins,

@@ -27,18 +27,22 @@ pub(crate) struct TlsPlace {
 
 impl TlsPlace {
     /// Begins TLS; goes on without where the server has none and the mode allows that.
-    async fn begin(&self, stream: &mut Transport) -> Result<(), StartTlsError> {
+    async fn begin(&self, stream: &mut Transport) -> Result<TlsAnswer, StartTlsError> {
         let records = self.records().map_err(StartTlsError::Handshake)?;
         match negotiate_tls(stream, records, self.tls.negotiation()).await? {
             TlsAnswer::Plain if self.tls.mode().must_encrypt() => {
                 Err(StartTlsError::Unanswered(wrong_answer(b'N')))
             }
-            TlsAnswer::Plain | TlsAnswer::Tls => Ok(()),
+            answer @ (TlsAnswer::Plain | TlsAnswer::Tls) => Ok(answer),
         }
     }
 
     /// The same within `limit`.
-    async fn begin_within(&self, limit: Duration, stream: &mut Transport) -> Result<(), StartTlsError> {
+    async fn begin_within(
+        &self,
+        limit: Duration,
+        stream: &mut Transport,
+    ) -> Result<TlsAnswer, StartTlsError> {
         let late = |_elapsed| StartTlsError::Unanswered(io::ErrorKind::TimedOut.into());
         timer::timeout(limit, self.begin(stream)).await.map_err(late)?
     }
@@ -52,6 +56,11 @@ impl TlsPlace {
         self.tls.mode().is_verified()
     }
 
+    /// Whether TLS is tried first, and then a connection without.
+    pub(crate) fn may_go_without(&self) -> bool {
+        self.after(true) == Some(Encryption::Plain)
+    }
+
     /// What is tried first.
     fn first(&self) -> Encryption {
         self.tls.mode().order()[0]
@@ -62,6 +71,23 @@ impl TlsPlace {
         let tried = if is_encrypted { Encryption::Tls } else { Encryption::Plain };
         self.tls.mode().order().iter().skip_while(|kind| **kind != tried).nth(1).copied()
     }
+}
+
+/// A connection to a server.
+#[derive(Debug)]
+pub(crate) struct Reached {
+    pub(crate) stream: Transport,
+    /// Why it is without TLS, where TLS was tried.
+    pub(crate) without: Option<WithoutTls>,
+}
+
+/// Why a connection is without TLS although TLS was tried.
+#[derive(Debug)]
+pub(crate) enum WithoutTls {
+    /// The server has none.
+    NotOffered,
+    /// The server has agreed to it, and the handshake has failed for this reason.
+    Failed(io::Error),
 }
 
 /// How a worker connects to servers.
@@ -79,21 +105,22 @@ impl Connector {
     ///
     /// # Errors
     /// The error of the kernel, or `TimedOut`.
-    pub(crate) async fn connect(&self, to: ServerPlace<'_>, timeout: Duration) -> io::Result<Transport> {
-        let Some(tls) = to.tls else { return self.connect_plain(to.address, timeout).await };
+    pub(crate) async fn connect(&self, to: ServerPlace<'_>, timeout: Duration) -> io::Result<Reached> {
         let began = Instant::now();
         let left = || timeout.saturating_sub(began.elapsed());
         let mut stream = self.connect_plain(to.address, timeout).await?;
-        if tls.first() == Encryption::Plain {
-            return Ok(stream);
-        }
+        let Some(tls) = to.tls.filter(|tls| tls.first() == Encryption::Tls) else {
+            return Ok(Reached { stream, without: None });
+        };
         match tls.begin_within(left(), &mut stream).await {
-            Ok(()) => Ok(stream),
+            Ok(TlsAnswer::Tls) => Ok(Reached { stream, without: None }),
+            Ok(TlsAnswer::Plain) => Ok(Reached { stream, without: Some(WithoutTls::NotOffered) }),
             // As libpq: a server that agrees to TLS and fails is asked again without, where `sslmode` is `prefer`.
-            Err(StartTlsError::Handshake(error)) if tls.after(true) == Some(Encryption::Plain) => {
+            Err(StartTlsError::Handshake(error)) if tls.may_go_without() => {
                 tracing::debug!(server.addr = %to.address, %error, "TLS failed, connecting without");
                 drop(stream);
-                self.connect_plain(to.address, left()).await
+                let stream = self.connect_plain(to.address, left()).await?;
+                Ok(Reached { stream, without: Some(WithoutTls::Failed(error)) })
             }
             Err(error) => Err(error.into()),
         }
@@ -112,7 +139,7 @@ impl Connector {
         let began = Instant::now();
         let mut stream = self.connect_plain(to.address, timeout).await?;
         if let (Encryption::Tls, Some(tls)) = (kind, to.tls) {
-            tls.begin_within(timeout.saturating_sub(began.elapsed()), &mut stream).await?;
+            let _answer = tls.begin_within(timeout.saturating_sub(began.elapsed()), &mut stream).await?;
         }
         Ok(stream)
     }
@@ -136,7 +163,7 @@ impl Connector {
             Connector::Memory(network) => network.connect(to.address)?,
         };
         if let Some(tls) = to.tls {
-            tls.begin(&mut stream).await?;
+            let _answer = tls.begin(&mut stream).await?;
         }
         Ok(stream)
     }
@@ -199,8 +226,10 @@ mod tests {
         let tls = TlsPlace { host: "db.example".into(), tls };
         let place = ServerPlace { address: &address, tls: Some(&tls) };
         let connected: io::Result<Encryption> = block_on(async {
-            let stream = Connector::Network.connect(place, limit).await?;
-            Ok(if stream.is_encrypted() { Encryption::Tls } else { Encryption::Plain })
+            let reached = Connector::Network.connect(place, limit).await?;
+            let why = reached.without.expect("none of them completes a handshake");
+            assert!(matches!(why, WithoutTls::Failed(_)), "{why:?}");
+            Ok(if reached.stream.is_encrypted() { Encryption::Tls } else { Encryption::Plain })
         })
         .expect("a thread of its own");
         let listener = server.join().expect("it does not panic");

@@ -4,4 +4,4 @@ mod connector;
 #[cfg(test)]
 pub(crate) mod memory;
 
-pub(crate) use self::connector::{Connector, ServerPlace, TlsPlace};
+pub(crate) use self::connector::{Connector, Reached, ServerPlace, TlsPlace, WithoutTls};

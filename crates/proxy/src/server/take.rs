@@ -10,7 +10,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use trunkline_codec::ids::Lsn;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_health::PassiveFailure;
-use trunkline_net::Transport;
 use trunkline_reactor::timer;
 use trunkline_routing::{Attached, Candidate, Eligible, Lease, Rules, TargetSessionAttrs, eligible};
 use trunkline_topology::{Address, Postmaster, ServerId, Snapshot};
@@ -27,9 +26,10 @@ use trunkline_session::{Alignment, AlignmentError, SessionState, are_too_many_pa
 
 use crate::client::messages::ReadError;
 use crate::context::{BoundListener, Live, Worker};
+use crate::encryption::handshake_result;
 use crate::errors::Refusal;
 use crate::limits::{LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
-use crate::net::{ServerPlace, TlsPlace};
+use crate::net::{Reached, ServerPlace, TlsPlace};
 use crate::snapshots::keep_first;
 use trunkline_telemetry::metrics::{FailoverCause, HandshakeResult, MoveRefusal, TlsLeg};
 
@@ -214,9 +214,9 @@ impl<'a> Search<'a> {
         let connecting = self.worker.connector.connect(place, timeout);
         let connected = answered(&self.worker.shared.health, lease.server(), timeout, connecting).await;
         let connected = connected.flatten();
-        self.count_handshake(tls.is_some(), &connected);
+        self.note_handshake((lease.server(), &name, &address), tls.as_deref(), &connected);
         match connected {
-            Ok(stream) => {
+            Ok(Reached { stream, .. }) => {
                 let (key, state) = (None, Box::default());
                 let (is_standby, own, member) = (None, None, None);
                 Ok(Some(Box::new(ServerConnection {
@@ -249,16 +249,24 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Counts the handshake of a connection, if there was one.
-    fn count_handshake(&self, may_use_tls: bool, connected: &io::Result<Transport>) {
+    /// Counts the handshake of a connection, if there was one, and tells of TLS that came to nothing.
+    fn note_handshake(
+        &self,
+        (server, name, address): (ServerId, &str, &Address),
+        tls: Option<&TlsPlace>,
+        connected: &io::Result<Reached>,
+    ) {
+        let Some(tls) = tls else { return };
         let result = match connected {
-            Ok(stream) if stream.is_encrypted() => HandshakeResult::Completed,
-            Err(error) if may_use_tls && error.kind() == io::ErrorKind::InvalidData => {
-                HandshakeResult::Failed
-            }
-            Ok(_) | Err(_) => return,
+            Ok(reached) => handshake_result(reached),
+            Err(error) => (error.kind() == io::ErrorKind::InvalidData).then_some(HandshakeResult::Failed),
         };
-        self.worker.metrics.handshake_ended(TlsLeg::Server, result);
+        if let Some(result) = result {
+            self.worker.metrics.handshake_ended(TlsLeg::Server, result);
+        }
+        if let (Ok(reached), true) = (connected, tls.may_go_without()) {
+            self.worker.shared.encryption.note(server, (name, address), reached);
+        }
     }
 
     /// The servers that may be asked now, those that failed a moment ago included. The primary stands in for standbys

@@ -4,7 +4,11 @@ use super::text::{Exposition, Type};
 use crate::metrics::{HandshakeResult, Label as _, Metrics, TlsLeg};
 
 pub(super) fn write(out: &mut Exposition, metrics: &Metrics) {
-    out.family("trunkline_tls_handshakes_total", Type::Counter, "TLS handshakes ended, by leg and result.");
+    out.family(
+        "trunkline_tls_handshakes_total",
+        Type::Counter,
+        "TLS handshakes ended, by leg and result; plaintext: it failed, and the connection to the server went on without, by sslmode = prefer.",
+    );
     for leg in TlsLeg::ALL {
         for result in HandshakeResult::ALL {
             let ended = metrics.sum(|thread| thread.tls_handshakes[leg.index()].of(*result).value());

@@ -23,6 +23,8 @@ labels! {
         Failed = "failed",
         /// The other end has left, or took too long.
         Abandoned = "abandoned",
+        /// It has failed, and the connection to the server goes on without TLS, as `sslmode = "prefer"` has it.
+        Plaintext = "plaintext",
     }
 }
 
