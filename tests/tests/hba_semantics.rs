@@ -2,13 +2,20 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 use trunkline_cluster::Cluster;
 use trunkline_hba::{DiskFiles, HbaClient, HbaRules, IdentMaps};
-use trunkline_tests::{Login, cluster_of, eventually, pg18, psql_output};
+use trunkline_tests::{
+    Endpoint, Login, TestNetwork, cluster_of, driver_skipped, eventually, pg18, psql_output,
+};
 
 /// A cluster whose rules and maps are those of this file: one database, which need not exist, for each of them.
 fn cluster() -> &'static Cluster {
@@ -200,4 +207,104 @@ fn the_same_lines_are_taken() {
         let taken = HbaRules::load(&DiskFiles, path.to_str().unwrap(), &IdentMaps::default()).is_ok();
         assert_eq!(taken, *by_proxy, "the proxy: {line}");
     }
+}
+
+/// Addresses of the machine, and routes by which clients on it have more that are not its own.
+const INTERFACES: &str = "
+    address add 192.168.5.1/28 dev bridge
+    address add 10.5.5.1 peer 10.5.5.2/32 dev bridge
+    address add 172.16.9.9/0 dev bridge
+    address add 2001:db8::1/64 dev bridge nodad
+    route add local 10.77.0.128/25 dev lo
+    route add local 192.168.5.8/29 dev lo
+    route add local 192.168.5.16/28 dev lo
+    route add local 10.5.5.2/32 dev lo
+    route add local 198.51.100.0/24 dev lo
+    -6 route add local 2001:db8::7/128 dev lo
+    -6 route add local 2001:db8:1::7/128 dev lo
+";
+
+/// Those that clients come from.
+const CLIENTS: &[&str] = &[
+    "127.0.0.1",
+    "127.9.9.9",
+    "10.77.0.1",
+    "10.77.0.200",
+    "192.168.5.1",
+    "192.168.5.14",
+    "192.168.5.9",
+    "192.168.5.16",
+    "10.5.5.1",
+    "10.5.5.2",
+    "172.16.9.9",
+    "198.51.100.7",
+    "::1",
+    "2001:db8::1",
+    "2001:db8::7",
+    "2001:db8:1::7",
+];
+
+/// Where the proxy listens for clients of IPv6. Nobody else is in its network.
+const PORT_OF_IPV6: u16 = 7434;
+
+/// Whether a rule rejects a client that comes from this address; no rule lets it in.
+fn is_rejected(from: IpAddr, [port, port_of_ipv6]: [u16; 2], database: &str) -> bool {
+    let to: SocketAddr = match from {
+        IpAddr::V4(_) => (Ipv4Addr::LOCALHOST, port).into(),
+        IpAddr::V6(_) => (Ipv6Addr::LOCALHOST, port_of_ipv6).into(),
+    };
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.write_all(&Login::of("anybody", "").with("database", database).packet()).unwrap();
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).unwrap();
+    let said = String::from_utf8_lossy(&said);
+    let host = format!("host \"{from}\"");
+    assert!(said.contains(&host), "{said}");
+    let is_rejected = said.contains("pg_hba.conf rejects connection");
+    assert!(is_rejected || said.contains("no pg_hba.conf entry"), "{said}");
+    is_rejected
+}
+
+#[test]
+fn samehost_and_samenet_mean_the_same_addresses() {
+    if let Some(why) = TestNetwork::missing() {
+        return driver_skipped("samehost and samenet", why);
+    }
+    let _network = TestNetwork::enter();
+    for line in INTERFACES.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let output = Command::new("ip").args(line.split(' ')).output().unwrap();
+        assert!(output.status.success(), "ip {line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    // Of IPv6, a route alone gives nobody an address.
+    fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").unwrap();
+    let cluster = cluster_of(pg18(), 0, &[("listen_addresses", "127.0.0.1,::1")]);
+    let rules = "host dbhost all samehost reject\nhost dbnet all samenet reject\n";
+    let own = cluster.primary.data_dir().join("pg_hba.conf");
+    let others = fs::read_to_string(&own).unwrap();
+    fs::write(&own, format!("{rules}{others}")).unwrap();
+    cluster.primary.psql("SELECT pg_reload_conf()").unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), rules).unwrap();
+    let ipv6 = format!("[[listener]]\nname = \"ipv6\"\naddress = \"[::1]:{PORT_OF_IPV6}\"\n");
+    let endpoint =
+        Endpoint::over(&cluster).key("auth.hba_file", &format!("{:?}", file.path())).toml(&ipv6).start();
+    let (server, proxy) = ([cluster.primary.port(); 2], [endpoint.reads(), PORT_OF_IPV6]);
+    eventually(Duration::from_secs(30), "the server has read the rules", || {
+        is_rejected(Ipv4Addr::LOCALHOST.into(), server, "dbhost")
+    });
+    let mut rejected = [0, 0];
+    for client in CLIENTS {
+        let from: IpAddr = client.parse().unwrap();
+        for (database, count) in ["dbhost", "dbnet"].into_iter().zip(&mut rejected) {
+            let theirs = is_rejected(from, server, database);
+            assert_eq!(is_rejected(from, proxy, database), theirs, "{database} from {client}");
+            *count += usize::from(theirs);
+        }
+    }
+    // Of 16, so that both words are seen to match and not to.
+    assert_eq!(rejected, [7, 12]);
 }

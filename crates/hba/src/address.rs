@@ -73,10 +73,13 @@ impl RuleAddress {
             RuleAddress::All => true,
             RuleAddress::Range(range) => range.contains(client),
             RuleAddress::SameHost => own().iter().any(|own| own.address.to_canonical() == client),
-            RuleAddress::SameNet => own().iter().any(|own| match own.mask {
-                Some(mask) => AddressRange::new(own.address, mask).contains(client),
-                None => own.address.to_canonical() == client,
-            }),
+            // As in PostgreSQL, a mask without a bit makes no network: it would have all addresses.
+            RuleAddress::SameNet => {
+                own().iter().any(|own| match own.mask.filter(|mask| !mask.is_unspecified()) {
+                    Some(mask) => AddressRange::new(own.address, mask).contains(client),
+                    None => own.address.to_canonical() == client,
+                })
+            }
         }
     }
 
@@ -190,6 +193,9 @@ mod tests {
         assert_eq!(contains("samenet", "192.0.2.8"), Ok(true));
         assert_eq!(contains("samenet", "192.0.3.8"), Ok(false));
         assert_eq!(contains("samenet", "2001:db8::1"), Ok(true));
+        let all = LocalNetwork { address: ip("192.0.2.7"), mask: Some(ip("0.0.0.0")) };
+        let contains = |client| read(&["samenet"]).map(|read| read.contains(ip(client), &mut || vec![all]));
+        assert_eq!(["192.0.2.7", "192.0.2.8"].map(contains), [Ok(true), Ok(false)]);
         let mut asked = false;
         let mut note = || {
             asked = true;
