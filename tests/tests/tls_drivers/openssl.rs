@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use trunkline_tests::{Endpoint, eventually};
+use trunkline_tests::{Endpoint, eventually, pg18, tls_cluster};
 
 use crate::{endpoint, trusted};
 
@@ -36,6 +36,36 @@ fn openssl_verifies_the_certificate_by_each_version() {
     assert!(said.contains("Cipher is (NONE)"), "{said}");
     let other = s_client(endpoint.reads(), &["-alpn", "http/1.1"]);
     assert!(other.contains("no application protocol"), "{other}");
+}
+
+/// How a connection ends that the other end has to end: whether a certificate was presented, the alert that came, and whether
+/// the end came as TLS has it.
+fn ended(port: u16, words: &[&str]) -> (bool, Option<String>, bool) {
+    let said = s_client(port, &[&["-ign_eof"], words].concat());
+    let alert = said.split(" alert ").nth(1).and_then(|rest| rest.split(':').next()).map(str::to_owned);
+    (!said.contains("no peer certificate available"), alert, !said.contains("unexpected eof"))
+}
+
+#[test]
+fn another_protocol_and_direct_tls_that_names_none_are_refused_as_by_postgresql_18() {
+    let cluster = tls_cluster(Some(pg18()), 0);
+    let endpoint = endpoint().start();
+    let other = Some("no application protocol".to_owned());
+    for version in ["-tls1_2", "-tls1_3"] {
+        for (words, outcome) in [
+            (&["-alpn", "http/1.1"][..], (false, other.clone(), true)),
+            (&["-alpn", "postgresq,postgresql2"], (false, other.clone(), true)),
+            (&["-starttls", "postgres", "-alpn", "http/1.1"], (false, other.clone(), true)),
+            // The handshake is completed, and nothing that follows is read.
+            (&[], (true, None, true)),
+        ] {
+            let words = [&[version], words].concat();
+            assert_eq!(ended(cluster.primary.port(), &words), outcome, "PostgreSQL: {words:?}");
+            assert_eq!(ended(endpoint.reads(), &words), outcome, "the proxy: {words:?}");
+        }
+    }
+    let reason = "direct TLS without the application protocol";
+    eventually(PATIENCE, "the log says why", || endpoint.log().matches(reason).count() == 2);
 }
 
 /// What s_client agrees on by these words, such as `TLSv1.3 TLS_AES_256_GCM_SHA384`, or the alert that it gets.
