@@ -1,12 +1,16 @@
 //! A listener believes the proxies it is told to believe, and nobody else.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use trunkline_cluster::Server;
-use trunkline_tests::{Endpoint, EndpointBuilder, Login, ServerError, Wire, eventually, shared_cluster};
+use trunkline_tests::{
+    Certificates, ClientStream, Endpoint, EndpointBuilder, Login, ServerError, TlsBeginning, Wire,
+    eventually, shared_cluster,
+};
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -184,4 +188,94 @@ fn a_cancel_request_may_come_behind_a_header() {
     let answer = wire.read_answer();
     canceller.join().unwrap();
     assert_eq!(answer.error.unwrap().code, "57014");
+}
+
+/// Far beyond what a healthy machine needs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A connection behind `header` that has TLS.
+fn sealed(port: u16, header: &[u8], begun: TlsBeginning) -> Wire {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut config = Arc::unwrap_or_clone(Certificates::shared().client());
+    match begun {
+        TlsBeginning::Asked => {
+            // In one segment, as HAProxy sends them.
+            socket.write_all(&[header, &[0, 0, 0, 8, 4, 210, 22, 47]].concat()).unwrap();
+            let mut answer = [0];
+            socket.read_exact(&mut answer).unwrap();
+            assert_eq!(answer, *b"S");
+        }
+        TlsBeginning::AtOnce => {
+            socket.write_all(header).unwrap();
+            config.alpn_protocols = vec![b"postgresql".to_vec()];
+        }
+    }
+    Wire::over(ClientStream::seal(socket, Arc::new(config)).unwrap())
+}
+
+/// What comes of a login over TLS behind `header`.
+fn sealed_login(
+    endpoint: &Endpoint,
+    header: &[u8],
+    begun: TlsBeginning,
+    password: &str,
+) -> Result<Wire, String> {
+    let login = Login::of("app", password);
+    let mut wire = sealed(endpoint.reads(), header, begun);
+    wire.send(&login.packet());
+    wire.finish_login(&login).map(|()| wire).map_err(|error| error.text)
+}
+
+#[test]
+fn the_named_client_is_who_counts_inside_tls_too() {
+    let rules = tempfile::NamedTempFile::new().unwrap();
+    let lines = "hostnossl all all all reject\n\
+                 hostssl all app 192.0.2.1/32 scram-sha-256\n\
+                 hostssl all app 2001:db8::/32 scram-sha-256\n\
+                 hostssl all app 192.0.2.2/32 reject\n";
+    std::fs::write(rules.path(), lines).unwrap();
+    let [certificate, key] = Certificates::shared().endpoint();
+    let endpoint = endpoint("127.0.0.1")
+        .key("client_tls.cert_file", &format!("{certificate:?}"))
+        .key("client_tls.key_file", &format!("{key:?}"))
+        .key("auth.hba_file", &format!("{:?}", rules.path()))
+        .key("auth.failures_max", "3")
+        .key("auth.failures_pause", "\"1h\"")
+        .with_admin()
+        .start();
+    let line = |client: &str| format!("PROXY {client} 40001 5434\r\n").into_bytes();
+    let [sixth, own] = ["TCP6 2001:db8::3 ::1", "TCP4 127.0.0.1 127.0.0.1"].map(line);
+    for begun in [TlsBeginning::Asked, TlsBeginning::AtOnce] {
+        let login = |header: &[u8], password| sealed_login(&endpoint, header, begun, password);
+        for (header, client) in
+            [(&header([192, 0, 2, 1]), "192.0.2.1:40001"), (&sixth, "[2001:db8::3]:40001")]
+        {
+            let mut wire = login(header, "app secret").unwrap();
+            assert_eq!(wire.value("SELECT 1"), "1");
+            let (_, json) = endpoint.admin(&["sessions", "--json"]);
+            let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+            let sessions = json["sessions"].as_array().unwrap();
+            let own = sessions.iter().find(|session| session["client"] == client);
+            let own = own.unwrap_or_else(|| panic!("{client} is not in {json}"));
+            assert!(own["tls"]["client"].as_str().unwrap().starts_with("TLSv1.3 "), "{json}");
+        }
+        // Each is told of itself; the address of the proxy has no rule.
+        for (header, told) in [
+            (&header([192, 0, 2, 2]), "pg_hba.conf rejects connection for host \"192.0.2.2\""),
+            (&header([192, 0, 2, 3]), "no pg_hba.conf entry for host \"192.0.2.3\""),
+            (&own, "no pg_hba.conf entry for host \"127.0.0.1\""),
+        ] {
+            let refused = login(header, "app secret").unwrap_err();
+            assert!(refused.starts_with(told) && refused.contains("SSL encryption"), "{refused}");
+        }
+    }
+    let guesser = header([192, 0, 2, 1]);
+    let guess = |password| sealed_login(&endpoint, &guesser, TlsBeginning::AtOnce, password).unwrap_err();
+    for password in ["a", "b", "c"] {
+        assert!(guess(password).starts_with("password authentication failed"), "{password}");
+    }
+    assert!(guess("app secret").starts_with("too many authentication failures"));
+    let other = sealed_login(&endpoint, &sixth, TlsBeginning::Asked, "app secret");
+    assert_eq!(other.unwrap().value("SELECT 1"), "1", "behind the same proxy");
 }
