@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use trunkline_cluster::{Cluster, MONITOR_PASSWORD, MONITOR_ROLE};
 use trunkline_tests::{
@@ -110,6 +110,49 @@ fn users_whom_the_proxy_lets_in_without_a_password_get_theirs_from_the_command()
     std::fs::write(directory.path().join("app"), "of-day-two").unwrap();
     eventually(PATIENCE, "the command is run again once its password is refused", || ask() == "app");
     assert!(!endpoint.log().contains("of-day"), "{}", endpoint.log());
+}
+
+/// The first client after a change of the password comes in: the server refuses what was kept, and the same login is tried once
+/// more with what the command prints now.
+#[test]
+fn a_refused_password_is_replaced_within_the_same_login_and_once_only() {
+    let cluster = own_cluster(0);
+    cluster.primary.psql("CREATE ROLE app LOGIN PASSWORD 'of-day-one'").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("hba"), "host all app 127.0.0.1/32 trust\n").unwrap();
+    std::fs::write(path("password"), "of-day-one").unwrap();
+    let script = script(&path("password"), &path("runs"));
+    let endpoint = Endpoint::over(&cluster)
+        .key("auth.hba_file", &format!("{:?}", path("hba")))
+        .key("auth.password_command", &format!("[\"sh\", \"-c\", {script:?}]"))
+        .start();
+    let runs = || std::fs::read_to_string(path("runs")).unwrap().lines().count();
+    let asked = || Login::of("app", "").try_connect(endpoint.writes()).map(|mut wire| wire.value("SELECT 1"));
+    // The command is run no more than once a second for a user.
+    let pause = || {
+        eventually(PATIENCE, "a second is over", {
+            let began = Instant::now();
+            move || began.elapsed() > Duration::from_millis(1200)
+        })
+    };
+    assert_eq!(asked().as_deref(), Ok("1"));
+    assert_eq!(asked().as_deref(), Ok("1"));
+    assert_eq!(runs(), 1, "it is kept");
+
+    pause();
+    cluster.primary.psql("ALTER ROLE app PASSWORD 'of-day-two'").unwrap();
+    std::fs::write(path("password"), "of-day-two").unwrap();
+    assert_eq!(asked().as_deref(), Ok("1"), "the first login that meets the change");
+    assert_eq!(runs(), 2);
+    assert_eq!(cluster.primary.log().matches("password authentication failed for user \"app\"").count(), 1);
+
+    pause();
+    std::fs::write(path("password"), "of no day").unwrap();
+    cluster.primary.psql("ALTER ROLE app PASSWORD 'of-day-three'").unwrap();
+    assert_eq!(asked().unwrap_err().code, "28P01");
+    assert_eq!(runs(), 3, "a fresh one that is wrong, too, is the end");
+    assert_eq!(cluster.primary.log().matches("password authentication failed for user \"app\"").count(), 3);
 }
 
 /// A server that trusts everybody has let the session in: on one that does not, the user is nobody.
