@@ -31,15 +31,22 @@ impl Certificates {
     #[must_use]
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Certificates> = OnceLock::new();
-        SHARED.get_or_init(|| {
-            let directory = tempfile::Builder::new().prefix("trunkline-test-").tempdir_in("/tmp");
-            // The servers read it until this process ends.
-            let directory = directory.expect("/tmp takes a directory").keep();
-            std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o755)).expect("it is ours");
-            let certificates = Certificates { directory };
-            certificates.make();
-            certificates
-        })
+        SHARED.get_or_init(Self::by_another_root)
+    }
+
+    /// The same by a root of their own.
+    ///
+    /// # Panics
+    /// When none can be made.
+    #[must_use]
+    pub fn by_another_root() -> Self {
+        let directory = tempfile::Builder::new().prefix("trunkline-test-").tempdir_in("/tmp");
+        // The servers read it until this process ends.
+        let directory = directory.expect("/tmp takes a directory").keep();
+        std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o755)).expect("it is ours");
+        let certificates = Certificates { directory };
+        certificates.make();
+        certificates
     }
 
     fn make(&self) {

@@ -1,12 +1,15 @@
 //! Certificates of a running proxy: renewed, broken, about to expire.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use trunkline_tests::{Endpoint, Wire, eventually, http_get, psql_output, shared_cluster};
+use trunkline_tests::{
+    Auth, Certificates, Endpoint, Wire, eventually, http_get, psql_output, shared_cluster, tls_cluster,
+};
 
 /// The files are looked at every 10 s.
 const LOOKED: Duration = Duration::from_secs(25);
@@ -35,21 +38,27 @@ impl Files {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Puts these in force by a symbolic link, as Kubernetes does.
+    /// Puts these in force as the kubelet does with a Secret: both files are links through `..data`, which leads to a directory
+    /// of this version, and in one step to another. The directory before is removed.
     fn swap(&self, certificate: &str, key: &str) {
-        let version = tempfile::tempdir_in(self.0.path()).unwrap().keep();
+        let version = tempfile::Builder::new().prefix("..2026_").tempdir_in(self.0.path()).unwrap().keep();
         std::fs::copy(self.path(certificate), version.join("tls.crt")).unwrap();
         std::fs::copy(self.path(key), version.join("tls.key")).unwrap();
-        std::os::unix::fs::symlink(version, self.path("..tmp")).unwrap();
-        std::fs::rename(self.path("..tmp"), self.path("data")).unwrap();
+        let data = self.path("..data");
+        let before = std::fs::read_link(&data).ok();
+        symlink(version.file_name().unwrap(), self.path("..data_tmp")).unwrap();
+        std::fs::rename(self.path("..data_tmp"), data).unwrap();
+        match before {
+            Some(before) => std::fs::remove_dir_all(self.0.path().join(before)).unwrap(),
+            None => ["tls.crt", "tls.key"]
+                .iter()
+                .for_each(|file| symlink(Path::new("..data").join(file), self.path(file)).unwrap()),
+        }
     }
 
     fn toml(&self) -> String {
-        let data = self.path("data");
-        let data = data.display();
-        format!(
-            "[client_tls]\nsslmode = \"prefer\"\ncert_file = \"{data}/tls.crt\"\nkey_file = \"{data}/tls.key\"\n"
-        )
+        let [certificate, key] = ["tls.crt", "tls.key"].map(|file| self.path(file));
+        format!("[client_tls]\nsslmode = \"prefer\"\ncert_file = {certificate:?}\nkey_file = {key:?}\n")
     }
 }
 
@@ -136,4 +145,56 @@ fn one_listener_demands_tls_and_another_does_not() {
     assert_eq!(Wire::login(endpoint.writes()).value("SELECT 1"), "1");
     let refused = verified(endpoint.writes(), &root).unwrap_err();
     assert!(refused.contains("server does not support SSL"), "{refused}");
+}
+
+#[test]
+fn a_replaced_root_of_servers_counts_for_sessions_and_probes_and_auto_stays_what_it_was() {
+    let cluster = tls_cluster(None, 1);
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root.crt");
+    std::fs::copy(Certificates::shared().root(), &root).unwrap();
+    let endpoint = Endpoint::over(&cluster)
+        .auth(Auth::Auto)
+        .with_tls()
+        .key("server_tls.sslrootcert", &format!("{root:?}"))
+        .key("monitor.conninfo", "\"user=postgres password=postgres dbname=appdb\"")
+        .with_admin()
+        .start();
+    let chosen = "auth      verify, chosen by auto: the monitoring role may read stored secrets";
+    let choice = || endpoint.admin(&["status"]).1;
+    eventually(LOOKED, "auto has chosen", || choice().contains(chosen));
+    let trusts = Certificates::shared().root();
+    assert_eq!(verified(endpoint.reads(), &trusts), Ok("1".to_owned()));
+    let mut held = Wire::login(endpoint.reads());
+
+    // All servers present certificates by another root, and so does the file, in one step.
+    let other = Certificates::by_another_root();
+    for server in cluster.servers() {
+        for (name, value) in other.server_settings() {
+            server.set(&name, &value).unwrap();
+        }
+    }
+    let new = directory.path().join("new");
+    std::fs::copy(other.root(), &new).unwrap();
+    std::fs::rename(&new, &root).unwrap();
+    for port in [endpoint.reads(), endpoint.writes()] {
+        eventually(LOOKED, "new sessions verify by the new root", || verified(port, &trusts).is_ok());
+    }
+    assert_eq!(held.value("SELECT 2"), "2", "who is connected goes on");
+
+    // So do probes that have to connect again.
+    let probes = "FROM pg_stat_activity WHERE application_name = 'trunkline_health'";
+    let oldest = format!("SELECT coalesce(extract(epoch FROM min(backend_start)), 0) {probes}");
+    let oldest = |server: &trunkline_cluster::Server| server.psql(&oldest).unwrap().parse::<f64>().unwrap();
+    for server in cluster.servers() {
+        let now: f64 = server.psql("SELECT extract(epoch FROM now())").unwrap().parse().unwrap();
+        server.psql(&format!("SELECT pg_terminate_backend(pid) {probes}")).unwrap();
+        eventually(LOOKED, "a new probe is there", || oldest(server) > now);
+        endpoint.await_health(server.name(), true, LOOKED);
+    }
+    assert!(choice().contains(chosen), "{}", choice());
+    let log = endpoint.log();
+    assert!(log.contains("files of TLS were replaced: new connections use them"), "{log}");
+    assert_eq!(log.matches("chosen by auto").count(), 1, "it has chosen once: {log}");
+    assert!(!log.contains("TLS with the server failed"), "nothing went without: {log}");
 }
