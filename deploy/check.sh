@@ -54,6 +54,25 @@ manifests() {
     fi
 }
 
+# The deployment of the variant with TLS, as kustomize merges it.
+tls_deployment() {
+    if has kubectl; then kubectl kustomize deploy/k8s-tls >/dev/null || return; fi
+    target/venv/bin/python - deploy/k8s/deployment.yaml deploy/k8s-tls/deployment.yaml <<'END'
+import sys, yaml
+
+def merged(base, patch):
+    if isinstance(base, dict) and isinstance(patch, dict):
+        return base | {key: merged(base[key], value) if key in base else value for key, value in patch.items()}
+    if isinstance(base, list) and isinstance(patch, list):
+        both = merged({one["name"]: one for one in base}, {one["name"]: one for one in patch})
+        return list(both.values())
+    return patch
+
+base, patch = (yaml.safe_load(open(path)) for path in sys.argv[1:])
+yaml.safe_dump(merged(base, patch), sys.stdout)
+END
+}
+
 if [ "${1:-}" = --install ]; then
     if [ "$(id -u)" -eq 0 ] && has apt-get; then install_tools; else skip "installing what is missing: only root can, on Debian"; fi
 fi
@@ -76,6 +95,8 @@ else skip "deploy/prometheus: no promtool here"; fi
 if [ -x target/venv/bin/kubernetes-validate ]; then
     manifests >target/k8s.yaml
     checked "deploy/k8s (kubernetes-validate)" target/venv/bin/kubernetes-validate --strict target/k8s.yaml
+    tls_deployment >target/k8s-tls.yaml
+    checked "deploy/k8s-tls (kubernetes-validate)" target/venv/bin/kubernetes-validate --strict target/k8s-tls.yaml
 else skip "deploy/k8s: no kubernetes-validate here (deploy/check.sh --install)"; fi
 
 if has systemd-analyze; then
