@@ -67,6 +67,26 @@ pub(crate) fn blocks(text: &str, language: &str) -> Vec<String> {
     blocks
 }
 
+/// The blocks in `text` that are indented, without their indentation.
+pub(crate) fn indented_blocks(text: &str) -> Vec<String> {
+    let mut blocks: Vec<String> = Vec::new();
+    let mut is_inside = false;
+    for (line, is_fenced) in fences(text) {
+        let code = if line.trim().is_empty() { is_inside.then_some("") } else { line.strip_prefix("    ") };
+        let code = code.filter(|_| !is_fenced);
+        match (code, blocks.last_mut()) {
+            (Some(code), Some(block)) if is_inside => {
+                block.push_str(code);
+                block.push('\n');
+            }
+            (Some(code), _) => blocks.push(format!("{code}\n")),
+            (None, _) => {}
+        }
+        is_inside = code.is_some();
+    }
+    blocks.into_iter().map(|block| format!("{}\n", block.trim_end())).collect()
+}
+
 /// The anchors of the headings, as the usual renderers make them.
 pub(crate) fn anchors(text: &str) -> Vec<String> {
     let headings = fences(text).into_iter().filter(|(line, is_code)| !is_code && line.starts_with('#'));
@@ -117,6 +137,12 @@ fn words_of_code_come_from_spans_and_blocks() {
 fn blocks_are_those_of_the_language() {
     let text = "```toml\na = 1\n\n[b]\n```\n```sh\nc\n```\n```toml\nd = 2\n```\n";
     assert_eq!(blocks(text, "toml"), ["a = 1\n\n[b]\n", "d = 2\n"]);
+}
+
+#[test]
+fn indented_blocks_end_with_their_indentation() {
+    let text = "a\n\n    b\n      c\n\n    d\n\ne\n    f\n```\n    g\n```\n\n    h\n";
+    assert_eq!(indented_blocks(text), ["b\n  c\n\nd\n", "f\n", "h\n"]);
 }
 
 #[test]
