@@ -90,11 +90,12 @@ impl fmt::Display for SystemIdentifier {
 #[derive(Clone)]
 pub struct SecretKey(SecretBytes);
 
-/// Those of protocol 3.0 own no memory: a proxy keeps one for each client.
+/// Those of protocol 3.0 own no memory: a proxy keeps one for each client. The others are behind two pointers, so that a
+/// key takes 16 bytes, not 24.
 #[derive(Clone)]
 enum SecretBytes {
     Short([u8; SECRET_KEY_MIN]),
-    Long(Box<[u8]>),
+    Long(Box<Box<[u8]>>),
 }
 
 /// A secret key of a length the protocol does not allow.
@@ -110,7 +111,10 @@ impl SecretKey {
     /// When the key is shorter than [`SECRET_KEY_MIN`] or longer than [`SECRET_KEY_MAX`].
     pub fn new(key: &[u8]) -> Result<Self, InvalidSecretKey> {
         if (SECRET_KEY_MIN..=SECRET_KEY_MAX).contains(&key.len()) {
-            Ok(Self(key.try_into().map_or_else(|_longer| SecretBytes::Long(key.into()), SecretBytes::Short)))
+            Ok(Self(
+                key.try_into()
+                    .map_or_else(|_longer| SecretBytes::Long(Box::new(key.into())), SecretBytes::Short),
+            ))
         } else {
             Err(InvalidSecretKey { length: key.len() })
         }

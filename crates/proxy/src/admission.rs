@@ -3,9 +3,8 @@
 mod startups;
 
 use std::borrow::Borrow;
-use std::cell::Cell;
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +15,52 @@ use crate::limits::REFUSED_EXTRA;
 use crate::settings::LimitSettings;
 use trunkline_telemetry::sessions::{Occupancy, Usage};
 
-/// Sessions by what they have alike, found once for each that comes or goes.
-type CountsBy<K> = HashMap<K, Cell<usize>>;
+/// Sessions by what they have alike.
+type Tallies<K> = HashSet<Tallied<K>>;
+
+/// How many sessions have this alike.
+#[derive(Debug)]
+struct Tally<K> {
+    key: K,
+    count: AtomicUsize,
+}
+
+/// What a session is counted by: shared with the count, and so with the others that have it, and found anew only by the first
+/// and the last of them. A thin pointer, for each session has it.
+#[derive(Debug)]
+struct Tallied<K>(Arc<Tally<K>>);
+
+impl<K> Clone for Tallied<K> {
+    fn clone(&self) -> Self {
+        Tallied(Arc::clone(&self.0))
+    }
+}
+
+impl<K: PartialEq> PartialEq for Tallied<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl<K: Eq> Eq for Tallied<K> {}
+
+impl<K: Hash> Hash for Tallied<K> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.hash(state);
+    }
+}
+
+impl Borrow<IpAddr> for Tallied<IpAddr> {
+    fn borrow(&self) -> &IpAddr {
+        &self.0.key
+    }
+}
+
+impl Borrow<[u8]> for Tallied<Box<[u8]>> {
+    fn borrow(&self) -> &[u8] {
+        &self.0.key
+    }
+}
 
 /// The counts; one for the process.
 #[derive(Debug, Default)]
@@ -25,39 +68,30 @@ pub(crate) struct Admission {
     sockets: AtomicUsize,
     sessions: AtomicUsize,
     startups: Arc<Startups>,
-    by_address: Mutex<CountsBy<IpAddr>>,
-    by_user: Mutex<CountsBy<CountedUser>>,
+    by_address: Mutex<Tallies<IpAddr>>,
+    by_user: Mutex<Tallies<Box<[u8]>>>,
 }
-
-/// An accepted socket, counted until dropped.
-#[derive(Debug)]
-pub(crate) struct SocketPermit(Arc<Admission>);
 
 /// A session past its startup packet, counted until dropped.
 #[derive(Debug)]
 pub(crate) struct SessionPermit {
     admission: Arc<Admission>,
-    address: IpAddr,
+    address: Tallied<IpAddr>,
     /// Set once the client is authenticated: clients that only claim a name must not use up its limit.
-    /// Shared with the count, and so with the user's other sessions.
-    user: Option<CountedUser>,
-}
-
-/// The name of a user. Behind two pointers, so that each session has a thin one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct CountedUser(Arc<Box<[u8]>>);
-
-impl Borrow<[u8]> for CountedUser {
-    fn borrow(&self) -> &[u8] {
-        &self.0
-    }
+    user: Option<Tallied<Box<[u8]>>>,
 }
 
 impl Admission {
-    /// Counts a socket just accepted; `None` when there is no room even for cancel requests.
-    pub(crate) fn admit_socket(self: &Arc<Self>, limits: &LimitSettings) -> Option<SocketPermit> {
+    /// Counts a socket just accepted, until [it is closed](Self::socket_closed); `false` when there is no room even for cancel
+    /// requests.
+    pub(crate) fn admit_socket(&self, limits: &LimitSettings) -> bool {
         let room = limits.connections_max.saturating_add(limits.startups_max).saturating_add(REFUSED_EXTRA);
-        take_one(&self.sockets, room).then(|| SocketPermit(Arc::clone(self)))
+        take_one(&self.sockets, room)
+    }
+
+    /// A socket that was admitted is closed.
+    pub(crate) fn socket_closed(&self) {
+        self.sockets.fetch_sub(1, Relaxed);
     }
 
     /// Counts a connection whose startup packet is still to come; an older one may have to make room for it.
@@ -75,13 +109,10 @@ impl Admission {
             return Err(Refusal::TooMany { what: "to the proxy", limit: limits.connections_max });
         }
         let most = limits.connections_per_address_max;
-        if take_one_of(&self.by_address, &address, most, |address| *address).is_none() {
+        let Some(address) = take_one_of(&self.by_address, &address, most, |address| *address) else {
             self.sessions.fetch_sub(1, Relaxed);
-            return Err(Refusal::TooMany {
-                what: "from this client address",
-                limit: limits.connections_per_address_max,
-            });
-        }
+            return Err(Refusal::TooMany { what: "from this client address", limit: most });
+        };
         Ok(SessionPermit { admission: Arc::clone(self), address, user: None })
     }
 
@@ -106,8 +137,8 @@ impl Admission {
 impl SessionPermit {
     /// Counts the session for its user, who has been authenticated.
     pub(crate) fn admit_user(&mut self, limits: &LimitSettings, user: &[u8]) -> Result<(), Refusal> {
-        let new = |user: &[u8]| CountedUser(Arc::new(user.into()));
-        let counted = take_one_of(&self.admission.by_user, user, limits.connections_per_user_max, new);
+        let counted =
+            take_one_of(&self.admission.by_user, user, limits.connections_per_user_max, |user| user.into());
         let Some(user) = counted else {
             return Err(Refusal::TooMany { what: "of this user", limit: limits.connections_per_user_max });
         };
@@ -116,58 +147,58 @@ impl SessionPermit {
     }
 }
 
-impl Drop for SocketPermit {
-    fn drop(&mut self) {
-        self.0.sockets.fetch_sub(1, Relaxed);
-    }
-}
-
 impl Drop for SessionPermit {
     fn drop(&mut self) {
         self.admission.sessions.fetch_sub(1, Relaxed);
         give_back_one_of(&self.admission.by_address, &self.address);
         if let Some(user) = &self.user {
-            give_back_one_of(&self.admission.by_user, Borrow::<[u8]>::borrow(user));
+            give_back_one_of(&self.admission.by_user, user);
         }
     }
 }
 
 /// The greatest of the counts.
-fn most<K>(counts: &Mutex<CountsBy<K>>) -> usize {
-    let counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-    counts.values().map(Cell::get).max().unwrap_or_default()
+fn most<K>(tallies: &Mutex<Tallies<K>>) -> usize {
+    let tallies = tallies.lock().unwrap_or_else(PoisonError::into_inner);
+    tallies.iter().map(|tallied| tallied.0.count.load(Relaxed)).max().unwrap_or_default()
 }
 
 fn take_one(count: &AtomicUsize, max: usize) -> bool {
     count.fetch_update(Relaxed, Relaxed, |n| (n < max).then_some(n + 1)).is_ok()
 }
 
-/// Returns the key that is counted by, or `None` at the limit. A `max` of 0 is no limit, but still counted: a limit may be
-/// set while sessions live.
-fn take_one_of<K: Eq + Hash + Clone + Borrow<Q>, Q: Eq + Hash + ?Sized>(
-    counts: &Mutex<CountsBy<K>>,
+/// Counts one more; `None` at the limit. A `max` of 0 is no limit, but still counted: a limit may be set while sessions live.
+fn take_one_of<K: Eq + Hash, Q: Eq + Hash + ?Sized>(
+    tallies: &Mutex<Tallies<K>>,
     key: &Q,
     max: usize,
     new: impl FnOnce(&Q) -> K,
-) -> Option<K> {
-    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some((known, count)) = counts.get_key_value(key) else {
-        let new = new(key);
-        counts.insert(new.clone(), Cell::new(1));
+) -> Option<Tallied<K>>
+where
+    Tallied<K>: Borrow<Q>,
+{
+    let mut tallies = tallies.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(known) = tallies.get(key) else {
+        let new = Tallied(Arc::new(Tally { key: new(key), count: AtomicUsize::new(1) }));
+        tallies.insert(new.clone());
         return Some(new);
     };
-    if max != 0 && count.get() >= max {
+    // Under the lock it grows no further.
+    if max != 0 && known.0.count.load(Relaxed) >= max {
         return None;
     }
-    count.set(count.get() + 1);
+    known.0.count.fetch_add(1, Relaxed);
     Some(known.clone())
 }
 
-fn give_back_one_of<K: Eq + Hash + Borrow<Q>, Q: Eq + Hash + ?Sized>(counts: &Mutex<CountsBy<K>>, key: &Q) {
-    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-    let left = counts.get(key).map(|count| count.replace(count.get().saturating_sub(1)));
-    if left == Some(1) {
-        counts.remove(key);
+fn give_back_one_of<K: Eq + Hash>(tallies: &Mutex<Tallies<K>>, counted: &Tallied<K>) {
+    if counted.0.count.fetch_sub(1, Relaxed) > 1 {
+        return;
+    }
+    let mut tallies = tallies.lock().unwrap_or_else(PoisonError::into_inner);
+    // Others may have come meanwhile, and gone.
+    if tallies.get(counted).is_some_and(|known| known.0.count.load(Relaxed) == 0) {
+        tallies.remove(counted);
     }
 }
 
@@ -243,10 +274,11 @@ mod tests {
 
     #[test]
     fn sockets_have_room_beyond_the_sessions() {
-        let admission = Arc::new(Admission::default());
         let limits = limits(1, 0, 0);
-        let held: Vec<_> = (0..=REFUSED_EXTRA).map(|_| admission.admit_socket(&limits)).collect();
-        assert!(held.iter().all(Option::is_some));
-        assert!(admission.admit_socket(&limits).is_none());
+        let admission = Admission::default();
+        let admitted = (0..10 + REFUSED_EXTRA).filter(|_| admission.admit_socket(&limits)).count();
+        assert_eq!(admitted, 1 + REFUSED_EXTRA);
+        admission.socket_closed();
+        assert_eq!([admission.admit_socket(&limits), admission.admit_socket(&limits)], [true, false]);
     }
 }

@@ -5,6 +5,8 @@
 
 mod random;
 
+use std::borrow::Borrow;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
@@ -28,7 +30,7 @@ use trunkline_telemetry::metrics::CancelResult;
 pub(crate) struct CancelRegistry {
     /// By process ID and secret: processes of two hosts may share an ID, and so may a session that has left its
     /// first server and a newer one. Each request costs one lookup, however many sessions share the ID.
-    sessions: DashMap<CancelKey, Arc<CancelTarget>>,
+    sessions: DashMap<KeyedTarget, ()>,
     under_way: AtomicUsize,
 }
 
@@ -45,7 +47,34 @@ struct CancelKey {
 /// One session as a target of cancel requests.
 #[derive(Debug, Default)]
 struct CancelTarget {
+    /// `None` for a client that got no key.
+    key: Option<CancelKey>,
     state: Mutex<CancelState>,
+}
+
+/// A session, found by its key. Within the session it is written once: in the table beside it each client had it twice, and
+/// a table is up to half empty.
+#[derive(Clone, Debug)]
+struct KeyedTarget(Arc<CancelTarget>);
+
+impl Borrow<Option<CancelKey>> for KeyedTarget {
+    fn borrow(&self) -> &Option<CancelKey> {
+        &self.0.key
+    }
+}
+
+impl PartialEq for KeyedTarget {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for KeyedTarget {}
+
+impl Hash for KeyedTarget {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.hash(state);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -104,9 +133,7 @@ pub(crate) struct ServerCancelKey {
 #[derive(Debug)]
 pub(crate) struct CancelHandle {
     registry: Arc<CancelRegistry>,
-    /// `None` for a client that got no key.
-    key: Option<CancelKey>,
-    target: Arc<CancelTarget>,
+    target: KeyedTarget,
 }
 
 impl CancelRegistry {
@@ -121,32 +148,30 @@ impl CancelRegistry {
         server: Arc<ServerCancelKey>,
         shown: ShownProcess,
     ) -> Result<CancelHandle, getrandom::Error> {
-        let own = server.process_id;
-        let target = Arc::new(CancelTarget {
-            state: Mutex::new(CancelState { server: Some(server), ..Default::default() }),
-        });
         loop {
             let process_id = match shown {
-                ShownProcess::Servers => own,
+                ShownProcess::Servers => server.process_id,
                 ShownProcess::MadeUp => made_up_process()?,
             };
-            let key = CancelKey { process_id, secret: new_secret(version)? };
-            if let Entry::Vacant(vacant) = self.sessions.entry(key.clone()) {
-                vacant.insert(Arc::clone(&target));
-                return Ok(CancelHandle { registry: Arc::clone(self), key: Some(key), target });
+            let key = Some(CancelKey { process_id, secret: new_secret(version)? });
+            let state = CancelState { server: Some(Arc::clone(&server)), ..Default::default() };
+            let target = KeyedTarget(Arc::new(CancelTarget { key, state: Mutex::new(state) }));
+            if let Entry::Vacant(vacant) = self.sessions.entry(target.clone()) {
+                vacant.insert(());
+                return Ok(CancelHandle { registry: Arc::clone(self), target });
             }
         }
     }
 
     /// For a session on a server that sends no key: its queries cannot be canceled.
     pub(crate) fn without_key(self: &Arc<Self>) -> CancelHandle {
-        CancelHandle { registry: Arc::clone(self), key: None, target: Arc::default() }
+        CancelHandle { registry: Arc::clone(self), target: KeyedTarget(Arc::default()) }
     }
 
     /// Delivers a client's CancelRequest and waits until the server has received it.
     pub(crate) async fn deliver(&self, connector: &Connector, request: &CancelRequest) -> CancelResult {
-        let key = CancelKey { process_id: request.process_id, secret: request.secret_key.clone() };
-        let Some(target) = self.sessions.get(&key).map(|target| Arc::clone(&target)) else {
+        let key = Some(CancelKey { process_id: request.process_id, secret: request.secret_key.clone() });
+        let Some(KeyedTarget(target)) = self.sessions.get(&key).map(|known| known.key().clone()) else {
             return CancelResult::Unknown;
         };
         let Some(_place) = DeliveryPermit::take(&self.under_way) else { return CancelResult::Coalesced };
@@ -254,12 +279,12 @@ impl CancelTarget {
 impl CancelHandle {
     /// The process ID and the secret that the client gets.
     pub(crate) fn key(&self) -> Option<(ProcessId, &SecretKey)> {
-        self.key.as_ref().map(|key| (key.process_id, &key.secret))
+        self.target.0.key.as_ref().map(|key| (key.process_id, &key.secret))
     }
 
     /// Cancel requests go to this server from now on; `None` while the session has no server.
     pub(crate) fn set_server(&self, server: Option<Arc<ServerCancelKey>>) {
-        let mut state = self.target.lock();
+        let mut state = self.target.0.lock();
         state.server = server;
         state.is_in_doubt = false;
         state.wait_ended();
@@ -267,7 +292,7 @@ impl CancelHandle {
 
     /// A query waits for a server: a cancel request wakes the session, and ends the wait. Whether one has come.
     pub(crate) fn waits(&self, session: &Waker) -> bool {
-        let mut state = self.target.lock();
+        let mut state = self.target.0.lock();
         if state.wait == QueryWait::Canceled {
             return true;
         }
@@ -280,13 +305,13 @@ impl CancelHandle {
 
     /// No query waits any more.
     pub(crate) fn wait_ended(&self) {
-        self.target.lock().wait_ended();
+        self.target.0.lock().wait_ended();
     }
 
     /// Takes the server away from cancel requests, and says what becomes of its connection: a request that is on its way
     /// might cancel what another session runs there next.
     pub(crate) fn part(&self) -> Parting {
-        let mut state = self.target.lock();
+        let mut state = self.target.0.lock();
         if state.is_delivering {
             return Parting::Later;
         }
@@ -297,7 +322,7 @@ impl CancelHandle {
     /// Cancels what the session's server is working on, without waiting: the session is about to leave, and the
     /// server would notice that only when it is done.
     pub(crate) fn cancel_work(&self, connector: &Connector) {
-        let Some(server) = self.target.lock().server.clone() else { return };
+        let Some(server) = self.target.0.lock().server.clone() else { return };
         let (registry, connector) = (Arc::clone(&self.registry), connector.clone());
         spawn(async move {
             let outcome = registry.cancel(&connector, &server).await;
@@ -309,14 +334,14 @@ impl CancelHandle {
     /// connection now.
     #[cfg(test)]
     fn is_delivering(&self) -> bool {
-        self.target.lock().is_delivering
+        self.target.0.lock().is_delivering
     }
 }
 
 impl Drop for CancelHandle {
     fn drop(&mut self) {
-        if let Some(key) = &self.key {
-            self.registry.sessions.remove(key);
+        if self.target.0.key.is_some() {
+            self.registry.sessions.remove(&self.target);
         }
     }
 }

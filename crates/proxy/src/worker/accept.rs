@@ -186,27 +186,34 @@ pub(super) fn take_over(worker: &Rc<Worker>, handoff: Handoff) {
     begin(worker, socket, peer, listener);
 }
 
-/// A connection counted on its worker until dropped.
+/// A connection that was admitted, counted on its worker and among the sockets until dropped.
 struct PlacedConnection(Rc<Worker>);
+
+impl PlacedConnection {
+    fn of(worker: &Rc<Worker>) -> Self {
+        worker.shared.workers[worker.index].connections.fetch_add(1, Relaxed);
+        PlacedConnection(Rc::clone(worker))
+    }
+}
 
 impl Drop for PlacedConnection {
     fn drop(&mut self) {
         self.0.shared.workers[self.0.index].connections.fetch_sub(1, Relaxed);
+        self.0.shared.admission.socket_closed();
     }
 }
 
 fn begin(worker: &Rc<Worker>, socket: Accepted, peer: ClientAddress, listener: Arc<BoundListener>) {
-    worker.shared.workers[worker.index].connections.fetch_add(1, Relaxed);
-    let placed = PlacedConnection(Rc::clone(worker));
-    let limits = worker.shared.live();
-    match worker.shared.admission.admit_socket(&limits.limits) {
-        Some(permit) => match Transport::of(socket) {
-            Ok(stream) => {
-                spawn(serve(Rc::clone(worker), stream, peer, listener, (placed, permit)));
-            }
-            Err(error) => tracing::error!(%error, "could not watch a connection"),
-        },
-        None => turn_away(worker, &socket, limits.limits.connections_max),
+    let live = worker.shared.live();
+    if !worker.shared.admission.admit_socket(&live.limits) {
+        return turn_away(worker, &socket, live.limits.connections_max);
+    }
+    let placed = PlacedConnection::of(worker);
+    match Transport::of(socket) {
+        Ok(stream) => {
+            spawn(serve(Rc::clone(worker), stream, peer, listener, placed));
+        }
+        Err(error) => tracing::error!(%error, "could not watch a connection"),
     }
 }
 
