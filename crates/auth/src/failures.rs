@@ -133,7 +133,7 @@ impl FailureGuard {
     /// door is closed learn nothing if they look whenever [`FailureGuard::closings`] changes.
     #[must_use]
     pub fn look(&self, limits: &FailureLimits, knock: Knock<'_>, now: Instant) -> Door {
-        if limits.max == 0 || self.tracked.load(Relaxed) == 0 {
+        if limits.max == 0 || !self.has_any() {
             return Door::Open;
         }
         let (from, user) = (network_of(knock.address), name(knock.user));
@@ -156,6 +156,12 @@ impl FailureGuard {
             false => pause_after(failures.max(there.saturating_sub(limits.max_there() / 2))),
         };
         if pause.is_zero() { Door::Open } else { Door::Slow(pause) }
+    }
+
+    /// Whether there is anything to look at. While there is not, as nearly always, [every door is open](Self::look).
+    #[must_use]
+    pub fn has_any(&self) -> bool {
+        self.tracked.load(Relaxed) != 0
     }
 
     /// A place among those that are slowed down, if there is one.
@@ -193,7 +199,7 @@ impl FailureGuard {
 
     /// Notes that a user was let in.
     pub fn let_in(&self, limits: &FailureLimits, knock: Knock<'_>, now: Instant) {
-        if limits.max == 0 || self.tracked.load(Relaxed) == 0 {
+        if limits.max == 0 || !self.has_any() {
             return;
         }
         let from = network_of(knock.address);

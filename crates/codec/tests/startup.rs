@@ -118,6 +118,31 @@ fn database_defaults_to_the_user() {
 }
 
 #[test]
+fn one_pass_finds_what_looking_for_each_finds() {
+    let long = format!("database\0{0}\0user\0{0}\0\0", "d".repeat(64));
+    for body in [
+        &b"user\0me\0\0"[..],
+        b"user\0me\0database\0\0\0",
+        b"user\0me\0database\0db\0replication\0true\0user\0you\0\0",
+        b"replication\0database\0user\0me\0application_name\0one\0application_name\0two\0\0",
+        b"user\0me\0replication\0perhaps\0users\0x\0\0",
+        long.as_bytes(),
+    ] {
+        let message = message(body);
+        let expected = CommonParameters {
+            user: message.user(),
+            database: message.database(),
+            application_name: message.get("application_name").unwrap_or_default(),
+            replication: message.replication(),
+        };
+        assert_eq!(message.common(), expected, "{message:?}");
+        let mut packet = BytesMut::new();
+        message.encode(&mut packet);
+        assert_eq!(message.packet_bytes(), packet.len());
+    }
+}
+
+#[test]
 fn layouts_that_do_not_end_with_the_packet_are_refused() {
     for body in
         [&b""[..], b"user\0me\0", b"user\0me", b"user", b"user\0", b"user\0me\0\0\0", b"\0user\0me\0\0", b"x"]

@@ -36,6 +36,19 @@ pub enum Replication {
 #[error("invalid value for parameter \"replication\"")]
 pub struct InvalidReplication;
 
+/// What every packet has, or may have: see [`StartupMessage::common`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommonParameters<'a> {
+    /// [`StartupMessage::user`].
+    pub user: &'a [u8],
+    /// [`StartupMessage::database`].
+    pub database: &'a [u8],
+    /// The name of the application, empty where none is given.
+    pub application_name: &'a [u8],
+    /// [`StartupMessage::replication`].
+    pub replication: Result<Replication, InvalidReplication>,
+}
+
 impl StartupMessage {
     /// A message of these parameters, in this order.
     ///
@@ -99,6 +112,34 @@ impl StartupMessage {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.parameters().filter(|(n, _)| *n == name.as_bytes()).last().map(|(_, value)| value)
+    }
+
+    /// What is asked of every packet, in one pass.
+    #[must_use]
+    pub fn common(&self) -> CommonParameters<'_> {
+        let (mut user, mut database): (&[u8], Option<&[u8]>) = (&[], None);
+        let (mut application_name, mut replication) = (None, None);
+        for (name, value) in self.parameters() {
+            match name {
+                b"user" => user = value,
+                b"database" => database = Some(value),
+                b"application_name" => application_name = Some(value),
+                b"replication" => replication = Some(value),
+                _ => {}
+            }
+        }
+        CommonParameters {
+            user: cut(user),
+            database: cut(database.filter(|name| !name.is_empty()).unwrap_or(user)),
+            application_name: application_name.unwrap_or_default(),
+            replication: replication.map_or(Ok(Replication::No), parse_replication),
+        }
+    }
+
+    /// Bytes of the packet.
+    #[must_use]
+    pub fn packet_bytes(&self) -> usize {
+        PREFIX + self.body.len()
     }
 
     /// The role to log in as, its name cut as the server cuts it; never empty.

@@ -7,7 +7,7 @@ mod options;
 use bytes::{BufMut, BytesMut};
 
 pub use cancel::CancelRequest;
-pub use message::{InvalidReplication, Parameters, Replication, StartupMessage};
+pub use message::{CommonParameters, InvalidReplication, Parameters, Replication, StartupMessage};
 pub use options::{OptionSetting, Options};
 
 use crate::limits::{STARTUP_PACKET_MAX, STARTUP_PACKET_MIN};

@@ -18,6 +18,8 @@ const SWEEP_MIN: usize = 64;
 pub(crate) struct Interned<T: ?Sized> {
     /// By their hashes: of two values with one hash, the newer one is known.
     known: HashMap<u64, Weak<T>, BuildHasherDefault<HashItself>>,
+    /// The one that was asked for last: it nearly always is again.
+    latest: Option<Weak<T>>,
     hasher: RandomState,
     /// How many there may be before the next look.
     sweep_at: usize,
@@ -25,16 +27,21 @@ pub(crate) struct Interned<T: ?Sized> {
 
 impl<T: ?Sized> Default for Interned<T> {
     fn default() -> Self {
-        Interned { known: HashMap::default(), hasher: RandomState::new(), sweep_at: SWEEP_MIN }
+        Interned { known: HashMap::default(), latest: None, hasher: RandomState::new(), sweep_at: SWEEP_MIN }
     }
 }
 
 impl<T: Eq + Hash + ?Sized> Interned<T> {
     /// The value that others have, if it is equal, or else this one.
     pub(crate) fn share<V: Borrow<T> + Into<Arc<T>>>(&mut self, value: V) -> Arc<T> {
+        let is_equal = |known: &Arc<T>| **known == *value.borrow();
+        if let Some(latest) = self.latest.as_ref().and_then(Weak::upgrade).filter(is_equal) {
+            return latest;
+        }
         let hash = self.hasher.hash_one(value.borrow());
         let known = self.known.get(&hash).and_then(Weak::upgrade);
-        if let Some(known) = known.filter(|known| **known == *value.borrow()) {
+        if let Some(known) = known.filter(is_equal) {
+            self.latest = Some(Arc::downgrade(&known));
             return known;
         }
         if self.known.len() >= self.sweep_at {
@@ -42,6 +49,7 @@ impl<T: Eq + Hash + ?Sized> Interned<T> {
             self.sweep_at = (2 * self.known.len()).max(SWEEP_MIN);
         }
         let new = value.into();
+        self.latest = Some(Arc::downgrade(&new));
         let _collided = self.known.insert(hash, Arc::downgrade(&new));
         new
     }

@@ -1,6 +1,8 @@
 //! Clients that fail to prove who they are: slowed down, then refused for a while.
 
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Instant;
 
 use trunkline_auth::failures::{ClosedTo, Door, Knock, SLOW_PAUSE_MAX};
@@ -29,14 +31,21 @@ impl Visitor<'_> {
         }
     }
 
+    /// Whether too many have failed like it.
+    fn door(&self, worker: &Worker) -> Door {
+        let shared = &worker.shared;
+        match self.knock().filter(|_| shared.failures.has_any()) {
+            Some(knock) => shared.failures.look(&shared.live().auth.failures, knock, Instant::now()),
+            None => Door::Open,
+        }
+    }
+
     /// Lets the client wait, or refuses it, if too many have failed like it.
     pub(super) async fn wait(&self, worker: &Worker) -> Result<(), Refusal> {
-        let shared = &worker.shared;
-        let Some(knock) = self.knock() else { return Ok(()) };
-        match shared.failures.look(&shared.live().auth.failures, knock, Instant::now()) {
+        match self.door(worker) {
             Door::Open => Ok(()),
             Door::Closed(left) => Err(Refusal::TooManyFailures { seconds: left.as_secs() + 1 }),
-            Door::Slow(pause) => match shared.failures.slow_down() {
+            Door::Slow(pause) => match worker.shared.failures.slow_down() {
                 Some(_permit) => {
                     timer::sleep(pause).await;
                     Ok(())
@@ -54,6 +63,12 @@ impl Visitor<'_> {
         worker: &Worker,
         exchange: impl Future<Output = Result<T, LoginFailure>>,
     ) -> Result<T, LoginFailure> {
+        let mut exchange = pin!(exchange);
+        self.look(worker)?;
+        // One that waits for nothing is over before anybody else has a turn.
+        if let Poll::Ready(outcome) = poll_fn(|cx| Poll::Ready(exchange.as_mut().poll(cx))).await {
+            return outcome;
+        }
         tokio::select! {
             // The door first: what has come meanwhile is not looked at.
             biased;
@@ -80,9 +95,7 @@ impl Visitor<'_> {
 
     /// Refuses the client while the door is closed.
     pub(super) fn look(&self, worker: &Worker) -> Result<(), Refusal> {
-        let shared = &worker.shared;
-        let Some(knock) = self.knock() else { return Ok(()) };
-        match shared.failures.look(&shared.live().auth.failures, knock, Instant::now()) {
+        match self.door(worker) {
             Door::Closed(left) => Err(Refusal::TooManyFailures { seconds: left.as_secs() + 1 }),
             Door::Open | Door::Slow(_) => Ok(()),
         }
@@ -92,7 +105,7 @@ impl Visitor<'_> {
     pub(super) fn let_in(&self, worker: &Worker) -> Result<(), Refusal> {
         self.look(worker)?;
         let shared = &worker.shared;
-        if let Some(knock) = self.knock() {
+        if let Some(knock) = self.knock().filter(|_| shared.failures.has_any()) {
             shared.failures.let_in(&shared.live().auth.failures, knock, Instant::now());
         }
         Ok(())

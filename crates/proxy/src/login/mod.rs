@@ -33,7 +33,7 @@ use trunkline_codec::backend::TransactionStatus;
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
 use trunkline_net::{ProxyHeaderError, Transport, read_proxy_header};
-use trunkline_session::Functions;
+use trunkline_session::{Functions, LoginParameters};
 use trunkline_tls::accept::Acceptor;
 use trunkline_topology::ClientAddress;
 
@@ -78,7 +78,7 @@ pub(crate) struct NewSession {
     /// The functions of its database, for a session that may move; `None` where all are trusted.
     pub(crate) functions: Option<Arc<Functions>>,
     /// The ParameterStatus messages that the client got.
-    pub(crate) parameters: Bytes,
+    pub(crate) parameters: Arc<LoginParameters>,
     /// Whether the server reported that it is a standby.
     pub(crate) is_standby: Option<bool>,
     /// A replication connection: relayed, never moved.
@@ -258,7 +258,7 @@ async fn log_in(
     if live.auth.check_user.as_deref().is_some_and(|check| *request.user == *check.as_bytes()) {
         return Err(verify::answer_check(worker, client, &request).await);
     }
-    let Ruling { way, method } = ruling(worker, &live, client, peer, &startup, &request).await?;
+    let Ruling { way, method } = ruling(worker, &live, client, peer, &request).await?;
     let name = shown_name(&startup, &request, peer);
     let startup = match &name {
         Some(name) => name.tell(&startup),
@@ -329,7 +329,7 @@ fn shown_name(
     client: ClientAddress,
 ) -> Option<ApplicationName> {
     match request.criteria.listener.settings.options.application_name_add_host {
-        AddHost::On if !request.is_replication => Some(ApplicationName::with_address(startup, client)),
+        AddHost::On if !request.is_replication() => Some(ApplicationName::with_address(startup, client)),
         AddHost::On | AddHost::Off => None,
     }
 }
@@ -376,10 +376,9 @@ async fn finish_login(
     let seat = seat.filter(|_| relogin.is_some());
     let ReadyServer { server, login_reply, .. } = taken;
     let cancel = cancel_handle(worker, &server, version, seat.as_deref().map(Rc::as_ref))?;
+    let is_replication = request.is_replication();
     let functions = match &relogin {
-        Some(_) if !request.is_replication => {
-            live.stores.functions.of_database(&request.names.database).await
-        }
+        Some(_) if !is_replication => live.stores.functions.of_database(&request.names.database).await,
         Some(_) | None => None,
     };
     let mut out = preface;
@@ -419,8 +418,8 @@ async fn finish_login(
         seat,
         functions,
         is_standby: login_reply.is_standby,
-        parameters: login_reply.messages.freeze(),
-        is_replication: request.is_replication,
+        parameters: worker.shared_parameters(&login_reply.messages),
+        is_replication,
         reports_timing: request.reports_timing,
         retry: request.retry,
         group: request.group,

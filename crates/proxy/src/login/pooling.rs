@@ -28,7 +28,7 @@ pub(super) fn seat(
     let shares = mode == PoolMode::Transaction || live.pool.server_reuse == ServerReuse::On;
     // The name of each client would make each its own pool.
     let is_shown = request.criteria.listener.settings.options.application_name_add_host == AddHost::On;
-    if !shares || is_shown || request.is_replication || !request.is_in_utf8() {
+    if !shares || is_shown || request.is_replication() || !request.is_in_utf8() {
         return Ok(None);
     }
     let seat = worker.seats.borrow_mut().take(&worker.shared.pools, mode, [user, database], startup);

@@ -15,18 +15,18 @@ use crate::errors::{Refusal, code_of};
 pub(super) struct Caller {
     pub(super) client: ClientAddress,
     listener: Arc<BoundListener>,
-    /// User and database, once it has named them.
-    names: Option<[Box<[u8]>; 2]>,
+    /// Its startup packet, once it has sent that.
+    startup: Option<StartupMessage>,
 }
 
 impl Caller {
     pub(super) fn new(client: ClientAddress, listener: &Arc<BoundListener>) -> Self {
-        Caller { client, listener: Arc::clone(listener), names: None }
+        Caller { client, listener: Arc::clone(listener), startup: None }
     }
 
     /// It has said who it is.
     pub(super) fn introduces_itself(&mut self, startup: &StartupMessage) {
-        self.names = Some([startup.user().into(), startup.database().into()]);
+        self.startup = Some(startup.clone());
     }
 
     /// One line for each refusal of the proxy. Of those that come to many clients at once, one line now and then.
@@ -60,8 +60,8 @@ impl Caller {
     }
 
     fn shown_names(&self) -> [Option<String>; 2] {
-        match &self.names {
-            Some([user, database]) => [Some(shown(user)), Some(shown(database))],
+        match &self.startup {
+            Some(startup) => [Some(shown(startup.user())), Some(shown(startup.database()))],
             None => [None, None],
         }
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use trunkline_codec::limits::NAME_BYTES_MAX;
-use trunkline_codec::startup::{Replication, StartupMessage};
+use trunkline_codec::startup::{CommonParameters, Replication, StartupMessage};
 use trunkline_routing::TargetSessionAttrs;
 use trunkline_topology::ServerId;
 
@@ -42,10 +42,11 @@ pub(crate) struct StartupRequest {
     pub(crate) criteria: ServerCriteria,
     /// The server that is tried first.
     pub(crate) first: Option<ServerId>,
-    pub(crate) is_replication: bool,
+    pub(crate) replication: Replication,
     pub(crate) reports_timing: bool,
     pub(crate) retry: Retry,
     pub(crate) group: ClientGroup,
+    are_names_in_utf8: bool,
 }
 
 impl StartupRequest {
@@ -58,22 +59,21 @@ impl StartupRequest {
         client: IpAddr,
         startup: &StartupMessage,
     ) -> Result<Self, Refusal> {
-        let user = startup.user();
+        let CommonParameters { user, database, application_name, replication } = startup.common();
         if user.is_empty() {
             return Err(Refusal::NoUser);
         }
-        let replication = startup.replication().map_err(|_| Refusal::BadOption {
+        let replication = replication.map_err(|_| Refusal::BadOption {
             name: "replication",
             must_be: "a Boolean value or \"database\"",
         })?;
-        let is_replication = replication != Replication::No;
         let options = ProxyOptions::of(startup)?;
         let only = match options.server {
             None => None,
             Some(name) => Some(server_named(worker, &name)?),
         };
         let attrs = listener.settings.options.target_session_attrs;
-        let attrs = if is_replication { attrs_of_replication(attrs, only) } else { attrs };
+        let attrs = if replication == Replication::No { attrs } else { attrs_of_replication(attrs, only) };
         let reports_timing = match options.timing {
             None => false,
             Some(value) => is_true(TIMING_OPTION, &value)?,
@@ -83,26 +83,31 @@ impl StartupRequest {
             Some(value) if is_true(RETRY_OPTION, &value)? => Retry::On,
             Some(_off) => Retry::Off,
         };
-        let application = startup.get("application_name").unwrap_or_default();
-        let group = ClientGroup::of(client, user, application);
+        let group = ClientGroup::of(client, user, application_name);
         let first = worker.shared.snapshots.server_for(group);
         Ok(StartupRequest {
             user: user.into(),
-            database: startup.database().into(),
-            names: shared_names(worker, listener, [user, startup.database()]),
+            database: database.into(),
+            names: shared_names(worker, listener, [user, database]),
             criteria: ServerCriteria { listener: Arc::clone(listener), attrs, only },
             first,
-            is_replication,
+            replication,
             reports_timing,
             retry,
             group,
+            are_names_in_utf8: [user, database].iter().all(|name| std::str::from_utf8(name).is_ok()),
         })
     }
 
     /// Whether the names of user and database are valid UTF-8. The default settings for other names cannot be
     /// read, so their sessions stay on their server.
     pub(super) fn is_in_utf8(&self) -> bool {
-        [&self.user, &self.database].iter().all(|name| std::str::from_utf8(name).is_ok())
+        self.are_names_in_utf8
+    }
+
+    /// Whether a replication connection is asked for.
+    pub(super) fn is_replication(&self) -> bool {
+        self.replication != Replication::No
     }
 }
 
@@ -114,7 +119,11 @@ fn shared_names(worker: &Worker, listener: &BoundListener, names: [&[u8]; 2]) ->
 
 /// A name that is shown as it is.
 fn plain(name: &[u8]) -> Option<&str> {
-    std::str::from_utf8(name).ok().filter(|plain| !plain.chars().any(char::is_control))
+    let is_printable = |plain: &&str| match plain.is_ascii() {
+        true => !plain.bytes().any(|byte| byte.is_ascii_control()),
+        false => !plain.chars().any(char::is_control),
+    };
+    std::str::from_utf8(name).ok().filter(is_printable)
 }
 
 /// A name for logs and listings; control characters and bytes that are not valid UTF-8 are escaped.

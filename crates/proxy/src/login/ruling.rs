@@ -5,7 +5,7 @@
 
 use nix::unistd::{Uid, User};
 use trunkline_auth::authenticator::ClientMethod;
-use trunkline_codec::startup::{Replication, StartupMessage};
+use trunkline_codec::startup::Replication;
 use trunkline_hba::{CertificateDemand, CertificateName, HbaClient, HbaMethod, HbaRule};
 use trunkline_net::Transport;
 use trunkline_topology::ClientAddress;
@@ -42,12 +42,11 @@ pub(super) async fn ruling(
     live: &Live,
     client: &Transport,
     peer: ClientAddress,
-    startup: &StartupMessage,
     request: &StartupRequest,
 ) -> Result<Ruling, LoginFailure> {
     match &live.stores.access {
         Some(access) => {
-            let is_physical = startup.replication() == Ok(Replication::Physical);
+            let is_physical = request.replication == Replication::Physical;
             let database = (!is_physical).then_some(&*request.database);
             let applicant = Applicant { client, peer, request, database };
             Ok(applicant.judged(access).await?)

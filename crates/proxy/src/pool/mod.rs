@@ -24,6 +24,7 @@ pub(crate) mod shelf;
 pub(crate) mod start;
 pub(crate) mod waits;
 
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -47,12 +48,39 @@ pub(crate) struct SharedPools {
     pools: Mutex<Pools>,
     mailboxes: Vec<PoolMailbox>,
     /// When a server last let in a client of this key itself, which had means to prove who it is, or none.
-    vouched: DashMap<(PoolId, Means), Instant>,
+    vouched: DashMap<(PoolId, Means), Instant, BuildHasherDefault<PoolIdHasher>>,
     sequence_askers: SequenceAskers,
     pub(crate) crowd: Crowd,
     long_waits: Mutex<LongWaits>,
     /// Connections that were opened ahead of clients, by turns on all workers.
     opened_ahead: AtomicUsize,
+}
+
+/// Hashes what the pools number themselves: nobody chooses such keys to collide.
+#[derive(Debug, Default)]
+struct PoolIdHasher(u64);
+
+impl Hasher for PoolIdHasher {
+    fn finish(&self) -> u64 {
+        // The upper bits depend on all of the key, and a table begins with the lower ones.
+        self.0.rotate_left(26)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = self.0.wrapping_add(number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.write_u64(number as u64);
+    }
 }
 
 /// Whether a client that the proxy has let in has something to log in with.
@@ -68,7 +96,7 @@ impl SharedPools {
         Arc::new(SharedPools {
             pools: Mutex::new(Pools::new(settings)),
             mailboxes,
-            vouched: DashMap::new(),
+            vouched: DashMap::default(),
             sequence_askers: SequenceAskers::default(),
             crowd: Crowd::default(),
             long_waits: Mutex::default(),

@@ -53,7 +53,7 @@ const SWEEP_MIN: usize = 64;
 pub(crate) struct Seats {
     known: HashMap<Box<[u8]>, Weak<PoolSeat>>,
     /// The newest, also when nobody has it: the next client may well be one like the last.
-    newest: Option<Rc<PoolSeat>>,
+    newest: Option<(Box<[u8]>, Rc<PoolSeat>)>,
     sweep_at: usize,
 }
 
@@ -69,7 +69,8 @@ impl Seats {
         names: [&str; 2],
         startup: &StartupMessage,
     ) -> Result<ClientSeat, PoolRefusal> {
-        let mut key = BytesMut::new();
+        let names_bytes: usize = names.iter().map(|name| name.len() + 1).sum();
+        let mut key = BytesMut::with_capacity(startup.packet_bytes() + 1 + names_bytes);
         startup.encode(&mut key);
         key.extend_from_slice(&[u8::from(mode == PoolMode::Transaction)]);
         let packet_bytes = key.len();
@@ -77,7 +78,12 @@ impl Seats {
             key.extend_from_slice(name.as_bytes());
             key.extend_from_slice(&[0]);
         }
-        if let Some(seat) = self.known.get(&key[..]).and_then(Weak::upgrade)
+        let newest = self.newest.as_ref().filter(|(known, _)| **known == key[..]);
+        let known = match newest {
+            Some((_, seat)) => Some(Rc::clone(seat)),
+            None => self.known.get(&key[..]).and_then(Weak::upgrade),
+        };
+        if let Some(seat) = known
             && pools.lock().join_again(seat.id)
         {
             return Ok(ClientSeat(seat));
@@ -88,7 +94,7 @@ impl Seats {
             self.sweep_at = (2 * self.known.len()).max(SWEEP_MIN);
         }
         let _gone = self.known.insert((&*key).into(), Rc::downgrade(&seat));
-        self.newest = Some(Rc::clone(&seat));
+        self.newest = Some(((&*key).into(), Rc::clone(&seat)));
         Ok(ClientSeat(seat))
     }
 }

@@ -166,7 +166,7 @@ enum Next {
 fn begun(worker: &Worker, live: &Live, new_session: &NewSession, now: Instant) -> Session {
     let ServerConnection { lease, name, state, member, .. } = &*new_session.server;
     let role = attach::role_of(worker, lease.server(), new_session.is_standby);
-    let mut session = Session::new(record::session_settings(worker, live, new_session, role), now)
+    let mut session = Session::new(record::session_settings(live, new_session, role), now)
         .with_functions(new_session.functions.clone());
     session.process_at_login(new_session.info.process_id);
     if member.is_some() {

@@ -85,12 +85,7 @@ impl Relay {
 }
 
 /// The settings that the session machine starts with.
-pub(super) fn session_settings(
-    worker: &Worker,
-    live: &Live,
-    new_session: &NewSession,
-    role: ServerRole,
-) -> SessionSettings {
+pub(super) fn session_settings(live: &Live, new_session: &NewSession, role: ServerRole) -> SessionSettings {
     let log = &live.statement_log;
     SessionSettings {
         sql_bytes_max: if log.is_on() { log.sql_bytes_max } else { 0 },
@@ -100,7 +95,7 @@ pub(super) fn session_settings(
         mobility: if new_session.relogin.is_some() { Mobility::Movable } else { Mobility::Fixed },
         role,
         statement_names: statement_names(live, new_session),
-        parameters: worker.shared_parameters(&new_session.parameters),
+        parameters: Arc::clone(&new_session.parameters),
     }
 }
 

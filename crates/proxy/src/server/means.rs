@@ -29,7 +29,7 @@ impl<'a> LoginMeans<'a> {
             VouchedBy::Server => None,
         };
         let mut means = Self { who, passwords, printed: None, tried: 0 };
-        if who.credentials.is_empty() {
+        if who.credentials.is_empty() && means.passwords.is_some() {
             means.next().await;
         }
         means

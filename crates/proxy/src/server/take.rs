@@ -389,14 +389,16 @@ impl<'a> Search<'a> {
         let patience = timeout + REPLAY_PATIENCE;
         let (worker, server) = (self.worker, taken.server.lease.server());
         let alignment = diff(&taken.server.state, wanted);
+        if alignment.is_empty()
+            && !self.must_be_fresh()
+            && !are_too_many_parameters(&taken.login_reply.messages)
+        {
+            // The server is asked nothing.
+            return Ok(Some(self.chosen_so(taken)));
+        }
         let settled = self.settle(&mut taken, &alignment);
         let error = match answered(&worker.shared.health, server, patience, settled).await {
-            Ok(Ok(is_fresh)) => {
-                if !self.behind.is_empty() {
-                    taken.choice = ChoiceReason::OthersBehind;
-                }
-                return Ok(is_fresh.then_some(taken));
-            }
+            Ok(Ok(is_fresh)) => return Ok(is_fresh.then(|| self.chosen_so(taken))),
             Ok(Err(AlignError::Refused(AlignmentError::Refused { code: Some(code), .. })))
                 // Canceled by the login's own statement_timeout, on a slow server.
                 if is_servers_own_trouble(code) || code == SqlState::QUERY_CANCELED =>
@@ -413,6 +415,14 @@ impl<'a> Search<'a> {
         };
         self.login_failed(&taken.server, error)?;
         Ok(None)
+    }
+
+    /// Says why the server was taken.
+    fn chosen_so(&self, mut taken: ReadyServer) -> ReadyServer {
+        if !self.behind.is_empty() {
+            taken.choice = ChoiceReason::OthersBehind;
+        }
+        taken
     }
 
     /// Restores the session's state on the server. Returns whether the server shows all that the session has seen.
