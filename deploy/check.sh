@@ -57,8 +57,8 @@ manifests() {
 # The deployment of the variant with TLS, as kustomize merges it.
 tls_deployment() {
     if has kubectl; then kubectl kustomize deploy/k8s-tls >/dev/null || return; fi
-    target/venv/bin/python - deploy/k8s/deployment.yaml deploy/k8s-tls/deployment.yaml <<'END'
-import sys, yaml
+    target/venv/bin/python - deploy/k8s/deployment.yaml deploy/k8s-tls/deployment.yaml deploy/k8s-tls/kustomization.yaml <<'END'
+import os, sys, yaml
 
 def merged(base, patch):
     if isinstance(base, dict) and isinstance(patch, dict):
@@ -68,7 +68,11 @@ def merged(base, patch):
         return list(both.values())
     return patch
 
-base, patch = (yaml.safe_load(open(path)) for path in sys.argv[1:])
+base, patch, variant = (yaml.safe_load(open(path)) for path in sys.argv[1:])
+for named in [*variant["resources"], *(one["path"] for one in variant["patches"])]:
+    if not os.path.exists(os.path.join(os.path.dirname(sys.argv[3]), named)): sys.exit(f"kustomization.yaml: no {named}")
+for one in variant["patches"]:
+    if one["target"] != {"kind": base["kind"], "name": base["metadata"]["name"]}: sys.exit(f"kustomization.yaml: no target {one['target']}")
 yaml.safe_dump(merged(base, patch), sys.stdout)
 END
 }
@@ -95,7 +99,7 @@ else skip "deploy/prometheus: no promtool here"; fi
 if [ -x target/venv/bin/kubernetes-validate ]; then
     manifests >target/k8s.yaml
     checked "deploy/k8s (kubernetes-validate)" target/venv/bin/kubernetes-validate --strict target/k8s.yaml
-    tls_deployment >target/k8s-tls.yaml
+    tls_deployment >target/k8s-tls.yaml || failures=$((failures + 1))
     checked "deploy/k8s-tls (kubernetes-validate)" target/venv/bin/kubernetes-validate --strict target/k8s-tls.yaml
 else skip "deploy/k8s: no kubernetes-validate here (deploy/check.sh --install)"; fi
 

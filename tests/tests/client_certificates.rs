@@ -14,9 +14,9 @@ use trunkline_tests::{
 };
 
 /// The files are looked at every 10 s.
-const LOOKED: Duration = Duration::from_secs(25);
+const LOOKED: Duration = Duration::from_secs(60);
 /// How soon a reload is in force.
-const RELOADED: Duration = Duration::from_secs(10);
+const RELOADED: Duration = Duration::from_secs(30);
 
 /// A root of clients, what it has signed, and its list of what it has revoked; gone with this.
 struct Clients {

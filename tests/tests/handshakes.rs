@@ -54,7 +54,7 @@ fn a_handshake_of_a_byte_now_and_then_ends_at_the_limit_of_logins() {
         }
     }
     let took = began.elapsed();
-    assert!((Duration::from_millis(1900)..Duration::from_secs(5)).contains(&took), "{took:?}");
+    assert!((Duration::from_millis(1900)..Duration::from_secs(20)).contains(&took), "{took:?}");
     assert_eq!(handshakes(&endpoint, "client", "abandoned"), 1);
 }
 

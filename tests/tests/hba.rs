@@ -218,7 +218,7 @@ fn clients_are_refused_in_postgresqls_words() {
     server.psql("SELECT pg_reload_conf()").unwrap();
     let endpoint = Endpoint::over(&cluster).key("auth.hba_file", &files.quoted("hba")).start();
     let other = |user: &str| Login::of(user, "x").with("database", "postgres");
-    trunkline_tests::eventually(std::time::Duration::from_secs(10), "the server has read the rules", || {
+    trunkline_tests::eventually(std::time::Duration::from_secs(30), "the server has read the rules", || {
         refusal(server.port(), &other("app")).text.contains("rejects")
     });
     for login in [

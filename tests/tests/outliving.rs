@@ -266,7 +266,7 @@ fn reads_canceled_for_a_recovery_conflict_go_elsewhere() {
     let port = endpoint.reads();
     let run = std::thread::scope(|scope| {
         let slow = "SELECT sum(h.n) FROM hot h, generate_series(1, 1500);";
-        let run = scope.spawn(move || pgbench(port, &["-c", "6", "-j", "1", "-T", "15"], slow));
+        let run = scope.spawn(move || pgbench(port, &["-c", "6", "-j", "1", "-T", "20"], slow));
         // The server's own count of conflicts may be of the probe's reads, or of a `psql`.
         eventually(PATIENCE, "a read canceled on the victim is repeated", || {
             primary.psql("UPDATE hot SET n = n + 1").unwrap();

@@ -314,5 +314,7 @@ fn the_first_handshake_after_the_start_costs_what_the_tenth_costs() {
         |nth: usize| percentile(&mut costs.iter().map(|of_start| of_start[nth]).collect::<Vec<_>>(), 50);
     let (first, tenth) = (median(0), median(9));
     figure(&format!("the first handshake took {first:?} of the worker's time, the tenth {tenth:?}"));
-    assert!(first < tenth * 2, "{first:?} and then {tenth:?}: {costs:?}");
+    // Without the warm-up before `/readyz` the first takes some 40 ms more.
+    let most = tenth * 2 + Duration::from_millis(4);
+    assert!(first < most, "{first:?} and then {tenth:?}: {costs:?}");
 }
