@@ -7,8 +7,8 @@ use trunkline_codec::limits::STARTUP_PACKET_MAX;
 use trunkline_codec::refusal::ConnectionRefusal;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::startup::{
-    CancelRequest, FirstPacket, InvalidReplication, OptionSetting, ProtocolVersion, Replication,
-    StartupError, StartupMessage, decode_first, gssenc_request, is_direct_tls, ssl_request,
+    CancelRequest, CommonParameters, FirstPacket, InvalidReplication, OptionSetting, ProtocolVersion,
+    Replication, StartupError, StartupMessage, decode_first, gssenc_request, is_direct_tls, ssl_request,
 };
 
 fn packet(code: u32, body: &[u8]) -> Vec<u8> {
