@@ -5,9 +5,10 @@
 //! address, user and application go to its server first.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use trunkline_routing::Candidate;
 use trunkline_topology::ServerId;
@@ -19,14 +20,9 @@ pub(crate) struct ClientGroup(u64);
 
 impl ClientGroup {
     pub(crate) fn of(address: IpAddr, user: &[u8], application: &[u8]) -> Self {
-        let octets: &[u8] = match address.to_canonical() {
-            IpAddr::V4(address) => &address.octets(),
-            IpAddr::V6(address) => &address.octets(),
-        };
-        // FNV-1a, for each login has one. No part has the byte between them: 0xFF is in no UTF-8, and the first has its length.
-        let parts = [octets, user, b"\xFF", application];
-        let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
-        ClientGroup(parts.into_iter().flatten().fold(0xCBF2_9CE4_8422_2325, mix))
+        // Keyed, or a client would find the name of an application by which it meets others.
+        static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        ClientGroup(KEYS.hash_one((address.to_canonical(), user, application)))
     }
 }
 
