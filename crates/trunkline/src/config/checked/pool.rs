@@ -1,7 +1,7 @@
 //! `[pool]`, checked.
 
 use trunkline_pool::{PoolMode, PoolOverride, PoolSettings, ServerReuse};
-use trunkline_proxy::settings::AuthMode;
+use trunkline_proxy::settings::{AddHost, AuthMode};
 
 use crate::config::raw::{OverrideEntry, RawConfig};
 use crate::config::{Problem, Problems, Source};
@@ -20,6 +20,7 @@ pub(super) fn pool(raw: &RawConfig, problems: &mut Problems, warnings: &mut Prob
     sizes(raw, &settings, problems);
     overrides(&raw.pool.overrides, problems, warnings);
     authentication(raw, problems, warnings);
+    names_of_clients(raw, warnings);
     if settings.reserve_pool_size > 0 && settings.reserve_pool_timeout.is_zero() {
         let source = &raw.pool.reserve_pool_size.source;
         warnings.push(
@@ -102,6 +103,26 @@ fn authentication(raw: &RawConfig, problems: &mut Problems, warnings: &mut Probl
         let message = "has no effect: [auth] mode is relay, and each login is one of the server's";
         let hint = "Set [auth] mode to \"verify\" or \"login\".";
         warnings.push(Problem::new(&Source::Default, "pool.server_reuse", message).hint(hint));
+    }
+}
+
+/// A server connection that has one client's address in its name is that client's alone.
+fn names_of_clients(raw: &RawConfig, warnings: &mut Problems) {
+    let pool = &raw.proxy.pool;
+    let is_shared_by_override =
+        raw.pool.overrides.iter().any(|entry| entry.rule.mode == Some(PoolMode::Transaction));
+    for listener in &raw.listeners {
+        let options = &listener.options;
+        let mode = options.pool_mode.unwrap_or(pool.mode);
+        let is_shared =
+            mode == PoolMode::Transaction || is_shared_by_override || pool.server_reuse == ServerReuse::On;
+        if is_shared && options.application_name_add_host == AddHost::On {
+            let message =
+                "is on: each client of this listener has a server connection to itself, as without a pool";
+            let hint = "Set it to \"off\", or pool_mode and server_reuse to what they are without pools.";
+            let key = "listener.application_name_add_host";
+            warnings.push(Problem::new(&listener.source, key, message).hint(hint));
+        }
     }
 }
 
@@ -290,5 +311,20 @@ pool_mode = "transaction"
         assert!(told(&format!("{wide}{narrow}")).contains("never counts: the one before it (t.toml:3)"));
         let reserve = told("[pool]\nreserve_pool_size = 2\nreserve_pool_timeout = \"0\"\n");
         assert!(reserve.contains("pool.reserve_pool_size: has no effect"), "{reserve}");
+    }
+    #[test]
+    fn names_that_keep_clients_from_sharing_connections_are_warned_of() {
+        let listener = "[[listener]]\naddress = \"127.0.0.1:5434\"\n";
+        let named = "application_name_add_host = \"on\"\n";
+        let shared = "pool_mode = \"transaction\"\n";
+        let told =
+            |text: &str| valid(text).warnings.to_string().contains("has a server connection to itself");
+        assert!(told(&format!("{listener}{named}{shared}")));
+        assert!(told(&format!("{listener}{named}[pool]\n{shared}")));
+        assert!(told(&format!("{listener}{named}[pool]\nserver_reuse = \"on\"\n")));
+        assert!(told(&format!("{listener}{named}[[pool.override]]\nuser = \"u\"\n{shared}")));
+        assert!(!told(&format!("{listener}{named}")));
+        assert!(!told(&format!("{listener}{shared}")));
+        assert!(!told(&format!("{listener}{named}pool_mode = \"session\"\n[pool]\n{shared}")));
     }
 }

@@ -126,7 +126,11 @@ pub(super) fn carry(entry: &IniEntry, draft: &mut Draft) -> bool {
 /// Keys that belong to each listener here.
 pub(super) fn of_listeners(ini: &Ini, draft: &mut Draft) -> Vec<(&'static str, Value)> {
     let mut keys = Vec::new();
-    if ini.value("pgbouncer", "application_name_add_host").is_some_and(|entry| is_on(&entry.value)) {
+    if let Some(entry) =
+        ini.value("pgbouncer", "application_name_add_host").filter(|entry| is_on(&entry.value))
+    {
+        let way = "here each client with it has a server connection to itself; delete it to have them shared";
+        draft.unequal.push(format!("{}: {way}", entry.shown()));
         keys.push(("application_name_add_host", Value::from("on")));
     }
     if let Some(entry) = ini.value("pgbouncer", "unix_socket_mode") {

@@ -187,6 +187,7 @@ wonder = 1
             "pool_size=20: write a [[pool.override]]",
             "user=reader",
             "wonder = 1",
+            "application_name_add_host = 1 (line 23): here each client with it has a server connection to itself",
         ] {
             assert!(unequal.contains(said), "{said} is missing in\n{unequal}");
         }
