@@ -168,8 +168,14 @@ impl FunctionCatalog {
     /// For a database whose functions are not known.
     #[must_use]
     pub fn unread(built_in: Arc<HashSet<Box<[u8]>>>, unlisted: UnlistedFunctions) -> Self {
-        let (functions, words, operators) =
-            (EffectsByName::new(), EffectsByName::new(), EffectsByName::new());
+        let is_built_in = |name: &&&str| built_in.contains(name.as_bytes());
+        let effect_of = |name: &&str| Arc::new(FunctionEffect::of_name(name.as_bytes()));
+        let functions = RUN_SQL
+            .iter()
+            .filter(is_built_in)
+            .map(|name| (name.as_bytes().into(), effect_of(name)))
+            .collect();
+        let (words, operators) = (EffectsByName::new(), EffectsByName::new());
         Self { built_in, functions, words, types: HashMap::new(), operators, everything: None, unlisted }
     }
 

@@ -78,3 +78,13 @@ fn a_call_is_known_after_a_look_that_began_behind_it() {
     functions.look_ended(next, None);
     assert!(functions.has_looked(number) && !functions.is_awaited());
 }
+
+#[test]
+fn what_runs_sql_of_a_value_pins_also_where_functions_are_not_read() {
+    let built_in: HashSet<Box<[u8]>> = [&b"query_to_xml"[..], b"now"].map(Box::from).into();
+    let catalog = FunctionCatalog::unread(Arc::new(built_in), UnlistedFunctions::Pins);
+    let expected = FunctionEffect::pins(PinReason::SideEffects("query_to_xml"));
+    assert_eq!(catalog.called(b"query_to_xml"), Called::UserDefined(&expected));
+    assert_eq!(catalog.called(b"now"), Called::BuiltIn);
+    assert_eq!(catalog.called(b"ts_stat"), Called::Unknown);
+}
