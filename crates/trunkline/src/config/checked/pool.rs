@@ -312,6 +312,7 @@ pool_mode = "transaction"
         let reserve = told("[pool]\nreserve_pool_size = 2\nreserve_pool_timeout = \"0\"\n");
         assert!(reserve.contains("pool.reserve_pool_size: has no effect"), "{reserve}");
     }
+
     #[test]
     fn names_that_keep_clients_from_sharing_connections_are_warned_of() {
         let listener = "[[listener]]\naddress = \"127.0.0.1:5434\"\n";
