@@ -14,6 +14,17 @@ pub enum PoolBound {
     Unlimited,
 }
 
+/// A limit of a server's own, by the connections that count against it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerLimit {
+    /// CONNECTION LIMIT of a role.
+    User,
+    /// CONNECTION LIMIT of a database.
+    Database,
+    /// `max_connections`.
+    All,
+}
+
 /// Database, user, and all else that makes connections to a server not interchangeable. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PoolKey(Arc<KeyParts>);

@@ -27,7 +27,7 @@ pub mod waiter;
 pub use answer::{CheckFirst, CheckIn, CheckOut, CheckedIn, Effects, Given, Taken, WaitState};
 pub use connection::{CarriedState, CloseReason, ConnectionToken, Fits, ReservedPlace, ToClose};
 pub use counts::{LongestWait, PoolCounts, PoolCrowd, PoolTotals};
-pub use key::{PoolBound, PoolId, PoolKey};
+pub use key::{PoolBound, PoolId, PoolKey, ServerLimit};
 pub use pools::{Due, Pools};
 pub use settings::{PoolMode, PoolOverride, PoolSettings, ServerReuse};
 pub use waiter::{Grant, GrantKind, LongWait, PoolAsk, PoolRefusal, Ticket};

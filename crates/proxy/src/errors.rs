@@ -9,6 +9,7 @@ use trunkline_auth::authenticator::BindingError;
 use trunkline_codec::backend::{BackendTag, ErrorFields};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{self, ErrorReport, Severity};
+use trunkline_pool::ServerLimit;
 use trunkline_routing::TargetSessionAttrs;
 use trunkline_telemetry::metrics::RefusalReason;
 
@@ -370,12 +371,15 @@ pub(crate) fn says_wrong_proof(messages: &[u8]) -> bool {
     }
 }
 
-/// Whether the ErrorResponse among these messages, of code 53300, is about the CONNECTION LIMIT of a role or database, and not
-/// about the server's own.
-/// Source: PostgreSQL 18, src/backend/utils/init/miscinit.c, `InitializeSessionUserId`; postinit.c, `CheckMyDatabase`.
-pub(crate) fn says_own_limit(messages: &[u8]) -> bool {
-    let routine = error_in(messages).and_then(|error| error.field(b'R'));
-    matches!(routine, Some(b"InitializeSessionUserId" | b"CheckMyDatabase"))
+/// The limit that an ErrorResponse of code 53300 among these messages speaks of.
+/// Source: PostgreSQL 18, src/backend/utils/init/miscinit.c and postinit.c: the functions that check those of roles and
+/// databases.
+pub(crate) fn limit_said(messages: &[u8]) -> ServerLimit {
+    match error_in(messages).and_then(|error| error.field(b'R')) {
+        Some(b"InitializeSessionUserId") => ServerLimit::User,
+        Some(b"CheckMyDatabase") => ServerLimit::Database,
+        Some(_) | None => ServerLimit::All,
+    }
 }
 
 /// The text of the ErrorResponse among these messages.

@@ -55,8 +55,9 @@ impl Pools {
         }
     }
 
-    /// The idle connection of a pool that costs least to bring to this state: one that is in it, then one that belongs to the
-    /// client's worker, then the one used last.
+    /// The idle connection of a pool that costs least to bring to this state: one that is in it, then one with the same marks,
+    /// so that others are left to clients that only those fit, then one that belongs to the client's worker, then the one used
+    /// last.
     pub(super) fn best_idle(
         &self,
         pool: usize,
@@ -72,8 +73,9 @@ impl Pools {
             }
             let costs = match connection.state.fingerprint == asked.fingerprint {
                 true => 0,
-                false if fits(asked, &connection.state) => 2,
-                false => continue,
+                false if !fits(asked, &connection.state) => continue,
+                false if connection.state.marks == asked.marks => 2,
+                false => 4,
             };
             let costs = costs + u8::from(connection.token.worker != worker);
             if costs == 0 {

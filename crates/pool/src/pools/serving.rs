@@ -8,9 +8,11 @@
 
 use std::time::Instant;
 
+use trunkline_topology::ServerId;
+
 use crate::answer::Effects;
 use crate::connection::{CloseReason, ReservedPlace, ToClose};
-use crate::key::PoolBound;
+use crate::key::{PoolBound, PoolId, ServerLimit};
 use crate::limits::{NEAR_DEPTH, NEAR_PASSES, NEAR_WAIT};
 use crate::pools::Pools;
 use crate::settings::PoolSettings;
@@ -240,6 +242,29 @@ impl Pools {
         let place = self.reserve(pool, OpeningFor::Client);
         emptied.into_iter().flatten().for_each(|pool| self.tidy(pool));
         place
+    }
+
+    /// A server has refused a connection of this key for a limit of its own, and the place for it is still taken: closes the
+    /// connection there that counts against the limit and has been idle longest, but for those that `min_pool_size` keeps: they
+    /// would be opened again at once, in place of the one that room is made for. `None` if there is none.
+    pub fn make_room(&mut self, key: PoolId, server: ServerId, limit: ServerLimit) -> Option<Effects> {
+        let own = self.keys.of(key)?.pool(server)?;
+        let pool = self.pools.get(own)?;
+        let may_close = |other: &ServerPool| {
+            other.server == server && self.groups.connections(other.both) > self.least(other)
+        };
+        let oldest = match limit {
+            ServerLimit::User => self.oldest_idle(self.groups.pools(pool.user), may_close),
+            ServerLimit::Database => self.oldest_idle(self.groups.pools(pool.database), may_close),
+            ServerLimit::All => {
+                let all: Vec<usize> = self.pools.iter().map(|(index, _)| index).collect();
+                self.oldest_idle(&all, may_close)
+            }
+        };
+        let mut effects = Effects::default();
+        let emptied = self.close_idle(oldest?, CloseReason::Evicted, &mut effects)?;
+        self.tidy(emptied);
+        Some(effects)
     }
 
     /// Closes an idle connection; returns its pool, which stays.

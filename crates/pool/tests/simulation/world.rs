@@ -288,10 +288,13 @@ impl World {
         }
     }
 
-    /// Of those that fit, the one in the state that is asked for, then the one of the worker, then the one used last.
+    /// Of those that fit, the one in the state that is asked for, then the one with its marks, then the one of the worker, then
+    /// the one used last.
     fn check_choice(&self, at: At, ask: &PoolAsk<'_>, token: ConnectionToken) {
         let cost = |token: &ConnectionToken, state: &CarriedState, since: Instant| {
-            (state.fingerprint != ask.state.fingerprint, token.worker != ask.worker, self.now - since)
+            let is_other = state.fingerprint != ask.state.fingerprint;
+            let has_other_marks = is_other && state.marks != ask.state.marks;
+            (is_other, has_other_marks, token.worker != ask.worker, self.now - since)
         };
         let fitting = self.model.idle_of(at).filter(|(_, known)| may_serve(&ask.state, &known.state));
         let costs = fitting.map(|(other, known)| {

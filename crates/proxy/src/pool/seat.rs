@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use trunkline_codec::startup::StartupMessage;
-use trunkline_pool::{PoolBound, PoolId, PoolKey, PoolMode, PoolRefusal};
+use trunkline_pool::{PoolBound, PoolId, PoolKey, PoolMode, PoolRefusal, ServerLimit};
+use trunkline_topology::ServerId;
 
 use super::{Means, SharedPools};
 use crate::defaults::LoginDigests;
@@ -119,6 +120,14 @@ impl PoolSeat {
         [user, database].hash(&mut names);
         let (names, digests) = (names.finish(), LoginDigests::default());
         Ok(PoolSeat { pools: Arc::clone(pools), id, mode, names, digests })
+    }
+
+    /// A server has no connection left for a client of this seat: an idle one is closed, if that makes room.
+    pub(crate) fn make_room(&self, server: ServerId, limit: ServerLimit) {
+        let effects = self.pools.lock().make_room(self.id, server, limit);
+        if let Some(effects) = effects {
+            self.pools.deliver(effects);
+        }
     }
 
     /// A server has let a client of this seat in itself.

@@ -162,9 +162,12 @@ pub(crate) async fn check_out(
             timer::sleep(pause).await;
             continue;
         }
-        if error.is_too_many() {
+        if let Some(limit) = error.limit() {
             // Sessions that keep a connection may as well give it back.
             search.worker.shared.pools.client_waits();
+            if let Some(pooled) = &pooled {
+                pooled.seat.make_room(id, limit);
+            }
         }
         if is_login && error.is_at_limit() {
             search.hurry();

@@ -13,11 +13,12 @@ use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::startup::StartupMessage;
 use trunkline_codec::write;
 use trunkline_net::Transport;
+use trunkline_pool::ServerLimit;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::mechanism;
 use crate::client::messages::{MessageReader, RawMessage, ReadError};
-use crate::errors::says_own_limit;
+use crate::errors::limit_said;
 use crate::limits::LOGIN_REPLY_BYTES_MAX;
 use trunkline_auth::credentials::{LoginProof, PasswordAnswer, ServerCredentials, ServerLeg};
 
@@ -65,17 +66,19 @@ impl LoginError {
         matches!(self, Self::Refused { code: Some(SqlState::INVALID_AUTHORIZATION_SPECIFICATION), .. })
     }
 
-    /// Whether the server, the role or the database has as many connections as it lets in.
-    pub(crate) fn is_too_many(&self) -> bool {
-        matches!(self, Self::Refused { code: Some(SqlState::TOO_MANY_CONNECTIONS), .. })
+    /// The server's limit that leaves no connection for the client.
+    pub(crate) fn limit(&self) -> Option<ServerLimit> {
+        match self {
+            Self::Refused { code: Some(SqlState::TOO_MANY_CONNECTIONS), message } => {
+                Some(limit_said(message))
+            }
+            _ => None,
+        }
     }
 
     /// Whether the role or the database has as many connections as its CONNECTION LIMIT lets in.
     pub(crate) fn is_at_limit(&self) -> bool {
-        match self {
-            Self::Refused { code: Some(SqlState::TOO_MANY_CONNECTIONS), message } => says_own_limit(message),
-            _ => false,
-        }
+        self.limit().is_some_and(|limit| limit != ServerLimit::All)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which connection a client gets.
 
 use super::*;
-use crate::{CloseReason, ToClose};
+use crate::{CloseReason, ServerLimit, ToClose};
 
 fn evicted(token: ConnectionToken) -> ToClose {
     ToClose { token, server: A, reason: CloseReason::Evicted }
@@ -130,4 +130,59 @@ fn an_idle_connection_is_checked_after_server_check_delay() {
     assert_eq!((setup.counts(Some(A)).sv_tested, setup.counts(Some(A)).sv_active), (1, 0));
     setup.pools.checked(token);
     assert_eq!((setup.counts(Some(A)).sv_tested, setup.counts(Some(A)).sv_active), (0, 1));
+}
+
+#[test]
+fn a_connection_with_the_marks_of_a_client_is_taken_before_one_that_fits_others_too() {
+    let mut setup = Setup::new(settings(2));
+    let key = setup.key("app", "web");
+    let [marked_one, plain] = setup.open_all(key, A);
+    setup.idle(marked_one, marked(1));
+    setup.pass(1);
+    setup.idle(plain, state(3));
+    let fits_all = |_: &CarriedState, _: &CarriedState| true;
+    let ask = PoolAsk { key, candidates: &[A], state: marked(2), fits: fits_all, worker: 0, client: 7 };
+    let CheckOut::Idle(given) = setup.pools.check_out(&ask, setup.now) else { panic!("both fit") };
+    assert_eq!(given.token, marked_one, "the other was used last");
+}
+
+#[test]
+fn a_limit_of_the_server_closes_what_was_idle_longest_and_counts_against_it() {
+    let mut setup = Setup::new(settings(5));
+    let [own, of_role, of_database, other] =
+        [("app", "web"), ("log", "web"), ("app", "job"), ("log", "job")].map(|(d, u)| setup.key(d, u));
+    let elsewhere = setup.open(other, B);
+    setup.idle(elsewhere, state(0));
+    for key in [other, of_database, of_role] {
+        setup.pass(1);
+        let token = setup.open(key, A);
+        setup.idle(token, state(0));
+    }
+    let tokens: Vec<u32> = vec![2, 3, 4];
+    let place = setup.place(own, A);
+    let mut room = |limit| setup.pools.make_room(own, A, limit).map(|effects| effects.close);
+    let slot =
+        |closed: Option<Vec<ToClose>>| closed.map(|closed| closed.iter().map(|it| it.token.slot).collect());
+    assert_eq!(slot(room(ServerLimit::User)), Some(vec![tokens[2]]));
+    assert_eq!(slot(room(ServerLimit::User)), None::<Vec<u32>>, "no other is the role's");
+    assert_eq!(slot(room(ServerLimit::Database)), Some(vec![tokens[1]]));
+    assert_eq!(slot(room(ServerLimit::All)), Some(vec![tokens[0]]));
+    assert_eq!(slot(room(ServerLimit::All)), None::<Vec<u32>>, "the last is on another server");
+    let _effects = setup.pools.unused(place);
+}
+
+#[test]
+fn what_min_pool_size_keeps_makes_no_room() {
+    let mut setup = Setup::new(PoolSettings { min_pool_size: 1, ..settings(5) });
+    let (own, other) = (setup.key("app", "web"), setup.key("log", "web"));
+    let (oldest, newest) = (setup.open(other, A), setup.open(other, A));
+    setup.idle(oldest, state(0));
+    setup.pass(1);
+    setup.idle(newest, state(0));
+    let place = setup.place(own, A);
+    let effects = setup.pools.make_room(own, A, ServerLimit::User).expect("one is beyond what is kept");
+    assert_eq!(effects.close, [evicted(oldest)]);
+    let more = setup.pools.make_room(own, A, ServerLimit::User);
+    assert!(more.is_none(), "it would be opened again at once: {more:?}");
+    let _effects = setup.pools.unused(place);
 }
