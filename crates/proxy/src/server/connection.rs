@@ -7,7 +7,7 @@ use trunkline_auth::credentials::ServerLeg;
 use trunkline_codec::ids::{ProcessId, SecretKey};
 use trunkline_reactor::timer;
 use trunkline_session::{ConnectionState, SessionState};
-use trunkline_topology::Address;
+use trunkline_topology::{Address, ServerId};
 
 use super::login::{LoginError, LoginReply};
 use super::means::LoginMeans;
@@ -116,6 +116,8 @@ pub(crate) async fn check_out(
     let mut means = LoginMeans::new(search.worker, who).await;
     let goes_on = matches!(&pooled, Some(Pooled { who: PooledClient::Going { .. }, .. }));
     let is_login = search.moving.is_none() && !goes_on;
+    // Once on each server: what takes the room first would take it again.
+    let mut room_made: Vec<ServerId> = Vec::new();
     loop {
         let (mut server, place) = match &mut pooled {
             // Boxed as the login is: where a connection is idle, neither is needed, and both are large.
@@ -165,7 +167,8 @@ pub(crate) async fn check_out(
         if let Some(limit) = error.limit() {
             // Sessions that keep a connection may as well give it back.
             search.worker.shared.pools.client_waits();
-            if let Some(pooled) = &pooled {
+            if let (Some(pooled), false) = (&pooled, room_made.contains(&id)) {
+                room_made.push(id);
                 pooled.seat.make_room(id, limit);
             }
         }
