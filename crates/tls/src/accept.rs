@@ -370,18 +370,8 @@ fn verifier(
     for certificate in &roots {
         named.add(certificate.clone()).map_err(|error| unfit(ca_file, error))?;
     }
-    let usual_lists: Vec<_> = lists.iter().map(|list| list.der.clone()).collect();
     let roots = Roots::new(roots, lists);
-    let usual = if roots.store.is_empty() {
-        None
-    } else {
-        let store = Arc::new(roots.store.clone());
-        let builder = WebPkiClientVerifier::builder_with_provider(store, Arc::clone(provider));
-        // As PostgreSQL: who is revoked since a list has expired is not known.
-        let builder = builder.with_crls(usual_lists).enforce_revocation_expiration();
-        Some(builder.build().map_err(|error| unfit(ca_file, error))?)
-    };
     let presenting = if mode.must_verify() { Presenting::Demanded } else { Presenting::Optional };
     let algorithms = provider.signature_verification_algorithms;
-    Ok(Arc::new(ClientVerifier { usual, roots, hints: named.subjects(), presenting, algorithms }))
+    Ok(Arc::new(ClientVerifier { roots, hints: named.subjects(), presenting, algorithms }))
 }

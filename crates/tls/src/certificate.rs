@@ -70,10 +70,21 @@ pub(crate) fn verify_purpose(certificate: &X509Certificate<'_>, bearer: Bearer) 
 pub(crate) fn may_sign(certificate: &CertificateDer<'_>) -> bool {
     let Ok(parsed) = parse(certificate) else { return false };
     match (parsed.basic_constraints(), parsed.key_usage()) {
+        (_, Ok(Some(usage))) if !usage.value.key_cert_sign() => false,
         _ if parsed.version() == X509Version::V1 => true,
         (Ok(Some(constraints)), _) => constraints.value.ca,
-        (Ok(None), Ok(Some(usage))) => usage.value.key_cert_sign(),
+        // It is for that by its keyUsage alone.
+        (Ok(None), Ok(Some(_))) => true,
         (Ok(None), _) | (Err(_), _) => false,
+    }
+}
+
+/// Whether a CA allows so many between it and the end's own certificate.
+pub(crate) fn verify_path_length(signer: &X509Certificate<'_>, below: u32) -> Result<(), webpki::Error> {
+    let constraints = signer.basic_constraints().ok().flatten();
+    match constraints.and_then(|constraints| constraints.value.path_len_constraint) {
+        Some(most) if below > most => Err(webpki::Error::PathLenConstraintViolated),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -36,10 +36,9 @@ pub(crate) fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, F
     Ok(found)
 }
 
-/// A revocation list as it was in a file, and read.
+/// A revocation list of a file.
 #[derive(Debug)]
 pub(crate) struct RevocationList {
-    pub(crate) der: CertificateRevocationListDer<'static>,
     pub(crate) read: CertRevocationList<'static>,
     /// When it is to be replaced, in seconds since 1970.
     pub(crate) next_update: Option<i64>,
@@ -59,7 +58,7 @@ pub(crate) fn revocation_lists(file: &str) -> Result<Vec<RevocationList>, FileEr
             Ok((_, parsed)) => parsed.next_update().map(|time| time.timestamp()),
             Err(_) => None,
         };
-        lists.push(RevocationList { der, read: read.into(), next_update });
+        lists.push(RevocationList { read: read.into(), next_update });
     }
     if lists.is_empty() {
         return Err(of_this(pem::Error::NoItemsFound));

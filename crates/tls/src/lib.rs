@@ -5,6 +5,7 @@
 
 pub mod accept;
 mod certificate;
+mod chain;
 mod ciphers;
 pub mod connect;
 mod end_point;

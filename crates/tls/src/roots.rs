@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::{CertificateError, Error, RootCertStore};
+use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use rustls::{CertificateError, Error};
+use webpki::anchor_from_trusted_cert;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::der_parser::asn1_rs::{Any, FromDer as _};
 
@@ -13,8 +14,11 @@ use crate::files::RevocationList;
 /// Who vouches for servers.
 #[derive(Debug)]
 pub(crate) struct Roots {
-    pub(crate) store: RootCertStore,
-    /// The same, whole: a server may have one of them for its own.
+    /// Those that may end a chain, as webpki knows them.
+    pub(crate) anchors: Vec<TrustAnchor<'static>>,
+    /// The same, whole, in the same order.
+    of_anchors: Vec<CertificateDer<'static>>,
+    /// All that are in the file: a server may have one of them for its own.
     pub(crate) certificates: Vec<CertificateDer<'static>>,
     /// CAs among them that are no roots: they stand between a root and what they sign, as if they had been sent along.
     between: Vec<CertificateDer<'static>>,
@@ -27,11 +31,21 @@ impl Roots {
     /// still be the other end's own certificate. A chain ends at a CA that is its own root, as OpenSSL has it without
     /// X509_V_FLAG_PARTIAL_CHAIN.
     pub(crate) fn new(certificates: Vec<CertificateDer<'static>>, revoked: Vec<RevocationList>) -> Self {
-        let mut store = RootCertStore::empty();
         let signers = certificates.iter().filter(|one| may_sign(one)).cloned();
         let (roots, between): (Vec<_>, Vec<_>) = signers.partition(is_its_own_root);
-        store.add_parsable_certificates(roots);
-        Self { store, certificates, between, revoked }
+        let read =
+            |root: CertificateDer<'static>| Some((anchor_from_trusted_cert(&root).ok()?.to_owned(), root));
+        let (anchors, of_anchors) = roots.into_iter().filter_map(read).unzip();
+        Self { anchors, of_anchors, certificates, between, revoked }
+    }
+
+    /// The roots of this name and key: several, where one was renewed with its key.
+    pub(crate) fn of_anchor(
+        &self,
+        anchor: &TrustAnchor<'_>,
+    ) -> impl Iterator<Item = &CertificateDer<'static>> {
+        let both = self.anchors.iter().zip(&self.of_anchors);
+        both.filter(move |(one, _)| *one == anchor).map(|(_, whole)| whole)
     }
 
     /// What the other end has sent along, and those that are here.

@@ -4,22 +4,20 @@
 //! makes it), one of X.509 version 1 (`openssl x509 -req` without extensions), and a name that is only in the subject.
 //! Source: PostgreSQL, src/interfaces/libpq/fe-secure-common.c, fe-secure-openssl.c.
 
-use std::sync::Arc;
-
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
     WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
     verify_tls13_signature_with_raw_key,
 };
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
-use webpki::{CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationOptionsBuilder};
+use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use webpki::EndEntityCert;
 
-use crate::certificate::{Bearer, element, is_version_1, parse};
+use crate::certificate::{Bearer, element, parse};
+use crate::chain::Chain;
 use crate::key_fault;
 use crate::names::verify_name;
 use crate::roots::Roots;
-use crate::version_1::Vouchers;
 
 /// The checks of one `sslmode`.
 #[derive(Debug)]
@@ -41,9 +39,8 @@ impl ServerCertVerifier for LibpqVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         if let Some(roots) = &self.roots {
-            self.verify_chain(roots, end_entity, intermediates, now).map_err(|error| {
-                key_fault::of_chain(error, end_entity, intermediates, &roots.certificates)
-            })?;
+            let (bearer, algorithms) = (Bearer::Server, &self.algorithms);
+            Chain { roots, sent: intermediates, bearer, now, algorithms }.verify(end_entity)?;
             if self.checks_name {
                 verify_name(end_entity, server_name)?;
             }
@@ -71,48 +68,6 @@ impl ServerCertVerifier for LibpqVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
-    }
-}
-
-impl LibpqVerifier {
-    fn verify_chain(
-        &self,
-        roots: &Roots,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), Error> {
-        let between = roots.with_between(intermediates);
-        let intermediates = &*between;
-        if roots.has_self_signed(end_entity) {
-            return roots.verify_own(end_entity, Bearer::Server, now);
-        }
-        let certificate = match EndEntityCert::try_from(end_entity) {
-            Ok(certificate) => certificate,
-            Err(_) if is_version_1(end_entity) => {
-                let (bearer, algorithms) = (Bearer::Server, &self.algorithms);
-                return Vouchers { roots, intermediates, bearer, now, algorithms }.verify(end_entity);
-            }
-            // As with an extension that has to be understood, and is not.
-            Err(error) => return Err(told(error)),
-        };
-        let revoked: Vec<&CertRevocationList<'_>> = roots.revoked.iter().map(|list| &list.read).collect();
-        // Each certificate of the chain needs a list that is in force, if there are any: OpenSSL's X509_V_FLAG_CRL_CHECK_ALL.
-        let revocation = RevocationOptionsBuilder::new(&revoked)
-            .ok()
-            .map(|builder| builder.with_expiration_policy(ExpirationPolicy::Enforce).build());
-        certificate
-            .verify_for_usage(
-                self.algorithms.all,
-                &roots.store.roots,
-                intermediates,
-                now,
-                KeyUsage::server_auth(),
-                revocation,
-                None,
-            )
-            .map(drop)
-            .map_err(told)
     }
 }
 
@@ -162,33 +117,4 @@ pub(crate) fn verify_12(
     } else {
         Err(key_fault::of_handshake(bad(), certificate))
     }
-}
-
-fn told(error: webpki::Error) -> Error {
-    use webpki::Error as Wrong;
-    let kind = match error {
-        Wrong::CertExpired { .. } => CertificateError::Expired,
-        Wrong::CertNotValidYet { .. } => CertificateError::NotValidYet,
-        Wrong::UnknownIssuer => CertificateError::UnknownIssuer,
-        Wrong::CertRevoked => CertificateError::Revoked,
-        Wrong::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
-        Wrong::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
-        Wrong::InvalidSignatureForPublicKey => CertificateError::BadSignature,
-        Wrong::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
-        Wrong::BadDer | Wrong::BadDerTime | Wrong::TrailingData(_) => CertificateError::BadEncoding,
-        Wrong::UnsupportedSignatureAlgorithmContext(context) => {
-            CertificateError::UnsupportedSignatureAlgorithmContext {
-                signature_algorithm_id: context.signature_algorithm_id,
-                supported_algorithms: context.supported_algorithms,
-            }
-        }
-        Wrong::UnsupportedSignatureAlgorithmForPublicKeyContext(context) => {
-            CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
-                signature_algorithm_id: context.signature_algorithm_id,
-                public_key_algorithm_id: context.public_key_algorithm_id,
-            }
-        }
-        other => CertificateError::Other(OtherError(Arc::new(other))),
-    };
-    Error::InvalidCertificate(kind)
 }

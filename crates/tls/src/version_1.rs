@@ -13,7 +13,9 @@ use rustls::{CertificateError, Error, OtherError};
 use webpki::EndEntityCert;
 use x509_parser::certificate::X509Certificate;
 
-use crate::certificate::{Bearer, may_sign, parse, verify_purpose, verify_signature, verify_time};
+use crate::certificate::{
+    Bearer, may_sign, parse, verify_path_length, verify_purpose, verify_signature, verify_time,
+};
 use crate::roots::{Roots, is_its_own_root, verify_status};
 
 /// As many stand between a certificate and its root at most. Source: rustls-webpki, src/verify_cert.rs, `MAX_SUB_CA_COUNT`.
@@ -133,15 +135,7 @@ fn verify_signer(signer: &X509Certificate<'_>, below: u32) -> Result<(), webpki:
         Ok(Some(usage)) if usage.value.key_cert_sign() => {}
         Ok(Some(_)) | Err(_) => return Err(webpki::Error::EndEntityUsedAsCa),
     }
-    let most = signer
-        .basic_constraints()
-        .ok()
-        .flatten()
-        .and_then(|constraints| constraints.value.path_len_constraint);
-    if most.is_some_and(|most| below > most) {
-        return Err(webpki::Error::PathLenConstraintViolated);
-    }
-    Ok(())
+    verify_path_length(signer, below)
 }
 
 fn refused(why: webpki::Error) -> Error {

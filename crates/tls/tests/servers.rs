@@ -15,6 +15,8 @@ use trunkline_tls::connect::{ConnectSettings, ServerSslMode, ServerTls};
 mod clients;
 #[path = "servers/refusals.rs"]
 mod refusals;
+#[path = "servers/roots.rs"]
+mod roots;
 #[path = "servers/version_1.rs"]
 mod version_1;
 

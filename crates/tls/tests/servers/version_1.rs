@@ -10,7 +10,7 @@ const V3_CA: &str = "[v3_ca]\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=
 
 impl Made {
     /// The manual's third recipe up to the intermediate.
-    fn root_and_intermediate(&self) {
+    pub(super) fn root_and_intermediate(&self) {
         self.write("openssl.cnf", V3_CA);
         self.openssl("req -new -nodes -text -out root.csr -keyout root.key -subj /CN=root.example");
         self.openssl("x509 -req -in root.csr -text -days 3650 -extfile openssl.cnf -extensions v3_ca -signkey root.key -out root.crt");
@@ -27,7 +27,7 @@ impl Made {
         self.bundle(name);
     }
 
-    fn bundle(&self, name: &str) {
+    pub(super) fn bundle(&self, name: &str) {
         let both = [format!("{name}.leaf"), "intermediate.crt".to_owned()];
         let both = both.map(|file| std::fs::read_to_string(self.path(&file)).unwrap());
         self.write(&format!("{name}.crt"), &both.concat());

@@ -1,0 +1,107 @@
+//! What a root says of itself, which holds for certificates of either version, on both legs: each as `openssl verify` judges it.
+
+use super::Made;
+
+impl Made {
+    /// The root anew, of the same name and key, for so many days and with these extensions.
+    fn root(&self, days: i32, extensions: &str) {
+        self.write("root.extensions", extensions);
+        self.openssl("req -new -key root.key -subj /CN=root.example -out root.csr");
+        self.openssl(&format!(
+            "x509 -req -in root.csr -signkey root.key -days {days} -extfile root.extensions -out root.crt"
+        ));
+    }
+
+    /// What the root has signed, which says this, or is of version 1.
+    fn leaves(&self, extensions: Option<&str>) {
+        self.write("leaf.extensions", extensions.unwrap_or_default());
+        let words = if extensions.is_some() { " -extfile leaf.extensions" } else { "" };
+        for name in ["server", "app"] {
+            self.openssl(&format!(
+                "x509 -req -in {name}.csr -days 30 -CA root.crt -CAkey root.key -set_serial 5 -out {name}.crt{words}"
+            ));
+        }
+    }
+}
+
+/// A server and a client whose root is made anew.
+fn made() -> Made {
+    let made = Made::listener("ed25519");
+    made.openssl("req -new -key server.key -subj /CN=db.example -out server.csr");
+    made
+}
+
+/// What comes of it towards a server, and from a client.
+type Expected = [Option<&'static str>; 2];
+
+const TAKEN: Expected = [None; 2];
+
+fn assert_expected(made: &Made, expected: Expected, what: &str) {
+    for (outcome, why) in made.both_legs(None).into_iter().zip(expected) {
+        match why {
+            None => assert_eq!(outcome, Ok(()), "{what}"),
+            Some(why) => {
+                let error = outcome.expect_err(what);
+                assert!(error.contains(why), "{what}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_root_is_held_to_its_dates_and_to_what_it_is_for() {
+    let made = made();
+    let is_other = Some("for something else (extendedKeyUsage)");
+    for (days, extensions, expected) in [
+        (30, "basicConstraints=CA:TRUE", TAKEN),
+        (30, "basicConstraints=CA:TRUE,pathlen:0\nkeyUsage=keyCertSign", TAKEN),
+        (30, "keyUsage=keyCertSign", TAKEN),
+        (30, "basicConstraints=CA:TRUE\nextendedKeyUsage=serverAuth,clientAuth", TAKEN),
+        (30, "basicConstraints=CA:TRUE\nextendedKeyUsage=clientAuth", [is_other, None]),
+        (30, "basicConstraints=CA:TRUE\nextendedKeyUsage=serverAuth", [None, is_other]),
+        (-1, "basicConstraints=CA:TRUE", [Some("the certificate has expired"); 2]),
+        (30, "basicConstraints=CA:TRUE\nkeyUsage=digitalSignature", [Some("none of the roots"); 2]),
+    ] {
+        made.root(days, extensions);
+        for leaf in [Some("basicConstraints=CA:FALSE"), None] {
+            made.leaves(leaf);
+            assert_expected(&made, expected, &format!("{days} {extensions}, {leaf:?}"));
+        }
+    }
+}
+
+#[test]
+fn a_root_that_was_renewed_with_its_key_is_taken_beside_the_expired_one() {
+    let made = made();
+    made.root(-1, "basicConstraints=CA:TRUE");
+    let expired = std::fs::read_to_string(made.path("root.crt")).unwrap();
+    made.root(30, "basicConstraints=CA:TRUE");
+    made.leaves(Some("basicConstraints=CA:FALSE"));
+    let renewed = std::fs::read_to_string(made.path("root.crt")).unwrap();
+    for both in [[&*expired, &*renewed], [&*renewed, &*expired]] {
+        made.write("root.crt", &both.concat());
+        assert_expected(&made, TAKEN, "both are there");
+    }
+}
+
+#[test]
+fn a_root_bounds_how_many_are_below_it() {
+    let made = Made::new();
+    made.root_and_intermediate();
+    for name in ["server", "app"] {
+        let subject = if name == "server" { "db.example" } else { "app" };
+        made.openssl(&format!("req -new -nodes -subj /CN={subject} -keyout {name}.key -out {name}.csr"));
+    }
+    let too_many = Some("pathlen");
+    for (most, expected) in [(0, [too_many; 2]), (1, TAKEN)] {
+        made.root(30, &format!("basicConstraints=CA:TRUE,pathlen:{most}"));
+        made.write("leaf.extensions", "basicConstraints=CA:FALSE");
+        for words in [" -extfile leaf.extensions", ""] {
+            for name in ["server", "app"] {
+                made.openssl(&format!("x509 -req -in {name}.csr -days 30 -CA intermediate.crt -CAkey intermediate.key -set_serial 9 -out {name}.leaf{words}"));
+                made.bundle(name);
+            }
+            assert_expected(&made, expected, &format!("pathlen:{most}{words}"));
+        }
+    }
+}
