@@ -50,7 +50,14 @@ impl Chain<'_> {
             return roots.verify_own(end_entity, bearer, now);
         }
         match EndEntityCert::try_from(end_entity) {
-            Ok(certificate) => self.verify_by_webpki(&certificate, intermediates),
+            Ok(certificate) => match self.verify_by_webpki(&certificate, intermediates) {
+                // A leaf of `openssl req -x509 -CA root.crt`. webpki takes none that says so, OpenSSL does.
+                Err(error) if is_of_ca(&error) => {
+                    verify_purpose(&parse(end_entity)?, bearer)?;
+                    Vouchers { roots, intermediates, bearer, now, algorithms }.verify(end_entity)
+                }
+                outcome => outcome,
+            },
             Err(_) if is_version_1(end_entity) => {
                 Vouchers { roots, intermediates, bearer, now, algorithms }.verify(end_entity)
             }
@@ -118,6 +125,12 @@ impl Chain<'_> {
         }
         outcome
     }
+}
+
+/// Whether the end's own certificate is one of a CA.
+fn is_of_ca(error: &Error) -> bool {
+    let Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
+    matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
 fn told(error: webpki::Error) -> Error {

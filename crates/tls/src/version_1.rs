@@ -1,4 +1,5 @@
-//! Certificates of X.509 version 1, which webpki does not read, and those that stand between them and a root.
+//! Certificates of X.509 version 1, which webpki does not read, or of a CA as an end's own, which it does not take, and those
+//! that stand between them and a root.
 //!
 //! PostgreSQL's manual makes such ones: `openssl x509 -req` without extensions. Whoever has signed them is of version 3, or a
 //! root, and is held to all that it says of itself, as by OpenSSL.
@@ -24,7 +25,7 @@ const BETWEEN_MAX: u32 = 6;
 /// As many signatures are verified for one handshake at most. Source: the same, `Budget`.
 const SIGNATURES_MAX: u32 = 100;
 
-/// Who may vouch for a certificate of version 1.
+/// Who may vouch for such a certificate.
 pub(crate) struct Vouchers<'a> {
     pub(crate) roots: &'a Roots,
     /// What the other end has sent along.
@@ -126,7 +127,7 @@ impl Walk<'_> {
 
 /// Whether what a certificate says of itself lets it sign one with so many below.
 fn verify_signer(signer: &X509Certificate<'_>, below: u32) -> Result<(), webpki::Error> {
-    // A certificate of version 1 has no names to which those could be applied, but may have one that looks like it.
+    // Names are not compared here. One of version 1 has none, but may have one that looks like it.
     if !matches!(signer.name_constraints(), Ok(None)) {
         return Err(webpki::Error::NameConstraintViolation);
     }

@@ -105,9 +105,6 @@ fn of_webpki(wrong: &webpki::Error) -> String {
     use webpki::Error as Wrong;
     let told = match wrong {
         Wrong::UnsupportedCriticalExtension => return UNKNOWN_EXTENSION.to_owned(),
-        Wrong::CaUsedAsEndEntity => {
-            "it is a CA's own (basicConstraints CA:TRUE); let the CA sign one without that for this end"
-        }
         Wrong::EndEntityUsedAsCa => {
             "who signed it is no CA that may (basicConstraints CA:TRUE, keyUsage keyCertSign); sign it by one that may"
         }

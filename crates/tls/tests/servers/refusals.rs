@@ -20,11 +20,6 @@ const OF_VERSION_3: &str = " -extfile extensions";
 fn each_check_is_told_on_both_legs() {
     let made = Made::listener("ed25519");
     for (extensions, words, why) in [
-        (
-            "basicConstraints=CA:TRUE",
-            OF_VERSION_3,
-            "it is a CA's own (basicConstraints CA:TRUE); let the CA sign",
-        ),
         ("extendedKeyUsage=codeSigning", OF_VERSION_3, "for something else (extendedKeyUsage)"),
         ("1.2.3.4=critical,ASN1:NULL", OF_VERSION_3, "critical extension that is not known here; issue it"),
     ] {

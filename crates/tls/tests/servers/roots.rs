@@ -105,3 +105,29 @@ fn a_root_bounds_how_many_are_below_it() {
         }
     }
 }
+
+/// `openssl req -x509 -CA root.crt` makes such leaves by the configuration that comes with it.
+#[test]
+fn a_leaf_that_is_a_cas_own_is_taken() {
+    let made = made();
+    let none = Some("none of the roots");
+    let is_other = Some("for something else (extendedKeyUsage)");
+    for (root, leaf, expected) in [
+        ("basicConstraints=CA:TRUE", "", TAKEN),
+        ("basicConstraints=CA:TRUE", ",pathlen:0", TAKEN),
+        ("basicConstraints=CA:TRUE", "\nextendedKeyUsage=clientAuth", [is_other, None]),
+        ("basicConstraints=CA:TRUE\nextendedKeyUsage=serverAuth", "", [None, is_other]),
+        ("basicConstraints=CA:FALSE", "", [none; 2]),
+    ] {
+        made.root(30, root);
+        made.leaves(Some(&format!("basicConstraints=critical,CA:TRUE{leaf}")));
+        assert_expected(&made, expected, &format!("{root}, {leaf}"));
+    }
+    made.root(30, "basicConstraints=CA:TRUE");
+    made.leaves(Some("basicConstraints=critical,CA:TRUE\n1.2.3.4=critical,ASN1:NULL"));
+    assert_expected(&made, [Some("critical extension that is not known"); 2], "not understood");
+    // Another root of this name.
+    made.leaves(Some("basicConstraints=critical,CA:TRUE"));
+    made.openssl("req -new -x509 -nodes -days 30 -subj /CN=root.example -keyout root.key -out root.crt");
+    assert_expected(&made, [Some("its signature is not that of the root"); 2], "by another");
+}
