@@ -1,8 +1,10 @@
 //! What is read in a certificate, also in one that webpki does not read.
 
+use std::sync::Arc;
+
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::{CertificateError, Error};
+use rustls::{CertificateError, Error, OtherError};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::der_parser::asn1_rs::{Any, FromDer as _};
 use x509_parser::x509::X509Version;
@@ -52,17 +54,44 @@ pub(crate) enum Bearer {
     Server,
 }
 
-/// Where a certificate says what it is for, it is for this one's.
+/// Where a certificate of an end, or of a CA of it, says what it is for, it is for this one's. That it is for anything
+/// (anyExtendedKeyUsage) is not enough. Source: OpenSSL 3, crypto/x509/v3_purp.c, `xku_reject`.
 pub(crate) fn verify_purpose(certificate: &X509Certificate<'_>, bearer: Bearer) -> Result<(), Error> {
     let is_for = match certificate.extended_key_usage() {
         Ok(None) => true,
         Ok(Some(usage)) => match bearer {
-            Bearer::Client => usage.value.client_auth || usage.value.any,
-            Bearer::Server => usage.value.server_auth || usage.value.any,
+            Bearer::Client => usage.value.client_auth,
+            Bearer::Server => usage.value.server_auth,
         },
         Err(_) => false,
     };
     if is_for { Ok(()) } else { Err(Error::InvalidCertificate(CertificateError::InvalidPurpose)) }
+}
+
+/// The key of a certificate is not for TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "its key is for something else (keyUsage); one of a server needs digitalSignature there, keyEncipherment or \
+     keyAgreement, and one of a client digitalSignature or keyAgreement"
+)]
+pub(crate) struct UnfitKeyUsage;
+
+/// Where an end's own certificate says what its key is for, it is for TLS.
+/// Source: OpenSSL 3, crypto/x509/v3_purp.c, `check_purpose_ssl_client` and `check_purpose_ssl_server`.
+pub(crate) fn verify_key_usage(certificate: &X509Certificate<'_>, bearer: Bearer) -> Result<(), Error> {
+    let is_for = match certificate.key_usage() {
+        Ok(None) => true,
+        Ok(Some(usage)) => {
+            let is_for_both = usage.value.digital_signature() || usage.value.key_agreement();
+            match bearer {
+                Bearer::Client => is_for_both,
+                Bearer::Server => is_for_both || usage.value.key_encipherment(),
+            }
+        }
+        Err(_) => false,
+    };
+    let unfit = || Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(UnfitKeyUsage))));
+    if is_for { Ok(()) } else { Err(unfit()) }
 }
 
 /// Whether a certificate is one by which others are signed. In a file of roots there may be servers' own, too, whose keys are

@@ -13,7 +13,9 @@ use webpki::{
     CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationOptionsBuilder, VerifiedPath,
 };
 
-use crate::certificate::{Bearer, is_version_1, parse, verify_path_length, verify_purpose, verify_time};
+use crate::certificate::{
+    Bearer, is_version_1, parse, verify_key_usage, verify_path_length, verify_purpose, verify_time,
+};
 use crate::key_fault;
 use crate::roots::Roots;
 use crate::version_1::Vouchers;
@@ -37,6 +39,7 @@ impl Chain<'_> {
     pub(crate) fn verify(&self, end_entity: &CertificateDer<'_>) -> Result<(), Error> {
         let between = self.roots.with_between(self.sent);
         self.verify_with(end_entity, &between)
+            .and_then(|()| verify_key_usage(&parse(end_entity)?, self.bearer))
             .map_err(|error| key_fault::of_chain(error, end_entity, self.sent, &self.roots.certificates))
     }
 

@@ -131,3 +131,48 @@ fn a_leaf_that_is_a_cas_own_is_taken() {
     made.openssl("req -new -x509 -nodes -days 30 -subj /CN=root.example -keyout root.key -out root.crt");
     assert_expected(&made, [Some("its signature is not that of the root"); 2], "by another");
 }
+
+/// Each as `openssl verify -purpose sslserver` and `sslclient` have it.
+#[test]
+fn a_leaf_says_what_its_key_is_for() {
+    let made = made();
+    let unfit = Some("its key is for something else (keyUsage)");
+    let is_other = Some("for something else (extendedKeyUsage)");
+    let any = [is_other; 2];
+    let uses = [
+        ("keyUsage=digitalSignature", TAKEN),
+        ("keyUsage=keyAgreement", TAKEN),
+        ("keyUsage=critical,digitalSignature,keyEncipherment", TAKEN),
+        ("keyUsage=keyCertSign,digitalSignature", TAKEN),
+        ("keyUsage=keyEncipherment", [None, unfit]),
+        ("keyUsage=keyCertSign", [unfit; 2]),
+        ("keyUsage=nonRepudiation", [unfit; 2]),
+        ("extendedKeyUsage=anyExtendedKeyUsage", any),
+        ("extendedKeyUsage=anyExtendedKeyUsage,serverAuth,clientAuth", TAKEN),
+    ];
+    for (leaf, expected) in uses {
+        for of_ca in ["basicConstraints=CA:FALSE", "basicConstraints=CA:TRUE"] {
+            made.leaves(Some(&format!("{of_ca}\n{leaf}")));
+            assert_expected(&made, expected, &format!("{leaf} {of_ca}"));
+        }
+    }
+    // One that is its own root.
+    made.openssl("req -new -key server.key -subj /CN=db.example -out own.csr");
+    for (own, expected) in uses {
+        made.write("own.extensions", own);
+        made.openssl(
+            "x509 -req -in own.csr -signkey server.key -days 30 -extfile own.extensions -out root.crt",
+        );
+        for (file, copy) in [("root.crt", "server.crt"), ("root.crt", "app.crt"), ("server.key", "app.key")] {
+            std::fs::copy(made.path(file), made.path(copy)).unwrap();
+        }
+        assert_expected(&made, expected, &format!("its own root, {own}"));
+    }
+    // A root is for any, which does not do for those below it.
+    let made = self::made();
+    made.root(30, "basicConstraints=CA:TRUE\nextendedKeyUsage=anyExtendedKeyUsage");
+    for leaf in [Some("basicConstraints=CA:FALSE"), None] {
+        made.leaves(leaf);
+        assert_expected(&made, any, &format!("{leaf:?}"));
+    }
+}
