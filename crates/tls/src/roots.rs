@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use rustls::{CertificateError, Error};
-use webpki::anchor_from_trusted_cert;
+use webpki::{EndEntityCert, anchor_from_trusted_cert};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::der_parser::asn1_rs::{Any, FromDer as _};
 
@@ -32,7 +32,9 @@ impl Roots {
     /// X509_V_FLAG_PARTIAL_CHAIN.
     pub(crate) fn new(certificates: Vec<CertificateDer<'static>>, revoked: Vec<RevocationList>) -> Self {
         let signers = certificates.iter().filter(|one| may_sign(one)).cloned();
-        let (roots, between): (Vec<_>, Vec<_>) = signers.partition(is_its_own_root);
+        let (roots, mut between): (Vec<_>, Vec<_>) = signers.partition(is_its_own_root);
+        // One that webpki does not read signs nobody, and would be what is told of whoever has its name as issuer.
+        between.retain(|one| EndEntityCert::try_from(one).is_ok());
         let read =
             |root: CertificateDer<'static>| Some((anchor_from_trusted_cert(&root).ok()?.to_owned(), root));
         let (anchors, of_anchors) = roots.into_iter().filter_map(read).unzip();

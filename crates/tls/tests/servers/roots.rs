@@ -176,3 +176,31 @@ fn a_leaf_says_what_its_key_is_for() {
         assert_expected(&made, any, &format!("{leaf:?}"));
     }
 }
+
+/// The file of roots with others in it.
+fn trusting(made: &Made, others: &[&str]) {
+    let files = [&["root.crt"], others].concat();
+    let all: String = files.iter().map(|file| std::fs::read_to_string(made.path(file)).unwrap()).collect();
+    made.write("root.crt", &all);
+}
+
+#[test]
+fn an_intermediate_in_the_file_that_cannot_be_read_is_not_what_is_said_of_strangers() {
+    let made = made();
+    made.root(30, "basicConstraints=CA:TRUE");
+    made.openssl("req -new -key root.key -subj /CN=unread.example -out unread.csr");
+    for words in ["", " -extfile unread"] {
+        made.root(30, "basicConstraints=CA:TRUE");
+        made.write("unread", "basicConstraints=CA:TRUE\n1.2.3.4=critical,ASN1:NULL");
+        made.openssl(&format!(
+            "x509 -req -in unread.csr -days 30 -CA root.crt -CAkey root.key -set_serial 6 -out unread.crt{words}"
+        ));
+        trusting(&made, &["unread.crt"]);
+        let stranger = Made::listener("ed25519");
+        stranger
+            .openssl("req -new -x509 -nodes -days 30 -subj /CN=stranger.example -key root.key -out root.crt");
+        stranger.leaves(Some("basicConstraints=CA:FALSE"));
+        std::fs::copy(made.path("root.crt"), stranger.path("root.crt")).unwrap();
+        assert_expected(&stranger, [Some("none of the roots"); 2], words);
+    }
+}
