@@ -7,6 +7,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::{CertificateError, Error, OtherError};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::der_parser::asn1_rs::{Any, FromDer as _};
+use x509_parser::extensions::ParsedExtension;
 use x509_parser::x509::X509Version;
 
 /// The content of an element of a sequence: the algorithm is the first one of a key, and the second of a certificate.
@@ -115,6 +116,32 @@ pub(crate) fn verify_path_length(signer: &X509Certificate<'_>, below: u32) -> Re
         Some(most) if below > most => Err(webpki::Error::PathLenConstraintViolated),
         Some(_) | None => Ok(()),
     }
+}
+
+/// Whether a certificate names itself as who has signed it.
+pub(crate) fn is_its_own_root(certificate: &CertificateDer<'_>) -> bool {
+    parse(certificate).is_ok_and(|parsed| is_self_signed(&parsed))
+}
+
+/// The same of one that is read. One by the key before is not, which a CA makes when it changes its key: it has the names of
+/// one that is, and says who has signed it. Source: OpenSSL 3, crypto/x509/v3_purp.c, `EXFLAG_SS` and `X509_check_akid`.
+pub(crate) fn is_self_signed(certificate: &X509Certificate<'_>) -> bool {
+    if certificate.subject().as_raw() != certificate.issuer().as_raw() {
+        return false;
+    }
+    let own = certificate.extensions().iter().find_map(|one| match one.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(own) => Some(own),
+        _ => None,
+    });
+    let signer = certificate.extensions().iter().find_map(|one| match one.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(signer) => Some(signer),
+        _ => None,
+    });
+    let Some(signer) = signer else { return true };
+    let by_other_key = own.zip(signer.key_identifier.as_ref()).is_some_and(|(own, signer)| own.0 != signer.0);
+    let by_other_number =
+        signer.authority_cert_serial.is_some_and(|number| number != certificate.raw_serial());
+    !by_other_key && !by_other_number
 }
 
 /// Whether webpki does not read a certificate because it is of X.509 version 1.

@@ -10,7 +10,7 @@ use rustls::{CertificateError, Error, OtherError};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::public_key::PublicKey;
 
-use crate::certificate::parse;
+use crate::certificate::{is_self_signed, parse};
 
 /// The bits of RSA keys that are taken. Source: aws-lc-rs, src/signature.rs, `RSA_PKCS1_2048_8192_SHA256`.
 const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
@@ -110,7 +110,7 @@ pub(crate) fn of_loading(own: &CertificateDer<'_>, error: &Error) -> String {
 pub(crate) fn of_chain_of_own(chain: &[CertificateDer<'_>]) -> Option<KeyFault> {
     let is_weak = |one: &X509Certificate<'_>| {
         let signed_by = one.signature_algorithm.algorithm.to_id_string();
-        one.subject().as_raw() != one.issuer().as_raw() && WEAK_SIGNATURES.contains(&signed_by.as_str())
+        !is_self_signed(one) && WEAK_SIGNATURES.contains(&signed_by.as_str())
     };
     chain.iter().filter_map(|one| parse(one).ok()).any(|one| is_weak(&one)).then_some(KeyFault::WeakSignature)
 }

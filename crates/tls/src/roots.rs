@@ -8,7 +8,7 @@ use webpki::{EndEntityCert, anchor_from_trusted_cert};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::der_parser::asn1_rs::{Any, FromDer as _};
 
-use crate::certificate::{Bearer, may_sign, parse, verify_purpose, verify_time};
+use crate::certificate::{Bearer, is_its_own_root, may_sign, parse, verify_purpose, verify_time};
 use crate::files::RevocationList;
 
 /// Who vouches for servers.
@@ -80,11 +80,6 @@ impl Roots {
         verify_purpose(&certificate, bearer)?;
         verify_status(&self.revoked, &certificate, now)
     }
-}
-
-/// Whether a certificate names itself as who has signed it.
-pub(crate) fn is_its_own_root(certificate: &CertificateDer<'_>) -> bool {
-    parse(certificate).is_ok_and(|parsed| parsed.subject().as_raw() == parsed.issuer().as_raw())
 }
 
 /// A certificate is in no list; its issuer has one, if there are any, and it is in force.

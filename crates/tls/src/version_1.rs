@@ -15,9 +15,10 @@ use webpki::EndEntityCert;
 use x509_parser::certificate::X509Certificate;
 
 use crate::certificate::{
-    Bearer, may_sign, parse, verify_path_length, verify_purpose, verify_signature, verify_time,
+    Bearer, is_its_own_root, may_sign, parse, verify_path_length, verify_purpose, verify_signature,
+    verify_time,
 };
-use crate::roots::{Roots, is_its_own_root, verify_status};
+use crate::roots::{Roots, verify_status};
 
 /// As many stand between a certificate and its root at most. Source: rustls-webpki, src/verify_cert.rs, `MAX_SUB_CA_COUNT`.
 const BETWEEN_MAX: u32 = 6;
@@ -54,11 +55,11 @@ impl Vouchers<'_> {
         let roots = self.roots.certificates.iter().filter(|root| may_sign(root) && is_its_own_root(root));
         // One with an extension that has to be understood and is not, or of version 1, signs nobody.
         let between = self.intermediates.iter().filter(|one| EndEntityCert::try_from(*one).is_ok());
-        let between = between.filter(|one| may_sign(one)).filter_map(Signed::of);
+        let between = between.filter(|one| may_sign(one) && !is_its_own_root(one));
         let walk = Walk {
             vouchers: self,
             roots: roots.filter_map(Signed::of).collect(),
-            between: between.filter(|one| !one.has_signed(one)).collect(),
+            between: between.filter_map(Signed::of).collect(),
         };
         let own = Signed { whole, read: parse(whole)? };
         walk.verify(&own, 0, &mut { SIGNATURES_MAX })

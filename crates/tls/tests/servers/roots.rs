@@ -204,3 +204,34 @@ fn an_intermediate_in_the_file_that_cannot_be_read_is_not_what_is_said_of_strang
         assert_expected(&stranger, [Some("none of the roots"); 2], words);
     }
 }
+
+/// The root's new key, signed by the old one, as a CA makes it when it changes its key.
+#[test]
+fn a_certificate_of_the_roots_name_by_the_key_before_is_no_root() {
+    let made = made();
+    let with_keys = "basicConstraints=CA:TRUE\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid";
+    made.root(30, with_keys);
+    made.openssl("req -new -nodes -subj /CN=root.example -keyout new.key -out new.csr");
+    made.openssl("x509 -req -in new.csr -days 30 -CA root.crt -CAkey root.key -set_serial 7 -extfile root.extensions -out new.crt");
+    std::fs::rename(made.path("root.crt"), made.path("old.crt")).unwrap();
+    std::fs::rename(made.path("new.key"), made.path("root.key")).unwrap();
+    let read = |file: &str| std::fs::read_to_string(made.path(file)).unwrap();
+    for leaf in [Some("basicConstraints=CA:FALSE"), None] {
+        made.write("root.crt", &read("new.crt"));
+        made.leaves(leaf);
+        assert_expected(&made, [Some("none of the roots"); 2], &format!("{leaf:?}"));
+        made.write("root.crt", &[read("old.crt"), read("new.crt")].concat());
+        assert_expected(&made, TAKEN, &format!("{leaf:?} and the old one"));
+    }
+    // As an end's own it is not, either.
+    for (file, copy) in [
+        ("new.crt", "server.crt"),
+        ("new.crt", "app.crt"),
+        ("root.key", "server.key"),
+        ("root.key", "app.key"),
+    ] {
+        std::fs::copy(made.path(file), made.path(copy)).unwrap();
+    }
+    made.write("root.crt", &read("new.crt"));
+    assert_expected(&made, [Some("none of the roots"); 2], "its own");
+}
