@@ -40,7 +40,7 @@ impl Chain<'_> {
         let between = self.roots.with_between(self.sent);
         self.verify_with(end_entity, &between)
             .and_then(|()| verify_key_usage(&parse(end_entity)?, self.bearer))
-            .map_err(|error| key_fault::of_chain(error, end_entity, self.sent, &self.roots.certificates))
+            .map_err(|error| key_fault::of_chain(error, end_entity, &between, &self.roots.certificates))
     }
 
     fn verify_with(

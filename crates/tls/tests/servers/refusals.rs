@@ -30,6 +30,8 @@ fn each_check_is_told_on_both_legs() {
     }
 }
 
+const SHORT: &str = "the CA that signed it has an RSA key of 1024 bits, and 2048 to 8192 are taken";
+
 #[test]
 fn a_ca_whose_key_is_too_short() {
     let made = Made::listener("ed25519");
@@ -37,7 +39,22 @@ fn a_ca_whose_key_is_too_short() {
     for words in [OF_VERSION_3, ""] {
         made.sign_both("basicConstraints=CA:FALSE", words);
         for outcome in made.both_legs(None) {
-            refused(outcome, "the CA that signed it has an RSA key of 1024 bits, and 2048 to 8192 are taken");
+            refused(outcome, SHORT);
         }
+    }
+    // With an intermediate that is not sent along, but is in the file.
+    made.openssl(
+        "req -new -nodes -newkey ed25519 -subj /CN=between.example -keyout between.key -out between.csr",
+    );
+    made.write("extensions", "basicConstraints=CA:TRUE");
+    made.openssl("x509 -req -in between.csr -days 30 -CA root.crt -CAkey root.key -set_serial 6 -extfile extensions -out between.crt");
+    let both = ["root.crt", "between.crt"].map(|file| std::fs::read_to_string(made.path(file)).unwrap());
+    for file in ["crt", "key"] {
+        std::fs::copy(made.path(&format!("between.{file}")), made.path(&format!("root.{file}"))).unwrap();
+    }
+    made.sign_both("basicConstraints=CA:FALSE", OF_VERSION_3);
+    made.write("root.crt", &both.concat());
+    for outcome in made.both_legs(None) {
+        refused(outcome, SHORT);
     }
 }
