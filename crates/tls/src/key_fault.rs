@@ -8,7 +8,10 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 use rustls::{CertificateError, Error, OtherError};
 use x509_parser::certificate::X509Certificate;
+use x509_parser::oid_registry::OID_PKCS1_RSASSAPSS;
 use x509_parser::public_key::PublicKey;
+use x509_parser::signature_algorithm::RsaSsaPssParams;
+use x509_parser::x509::AlgorithmIdentifier;
 
 use crate::certificate::{is_self_signed, parse};
 
@@ -27,6 +30,9 @@ const WEAK_SIGNATURES: [&str; 6] = [
     "1.2.840.10040.4.3",
     "1.2.840.10045.4.1",
 ];
+
+/// Hashes that are too weak with RSASSA-PSS, too: MD5 and SHA-1. Source: RFC 8017, appendix B.1.
+const WEAK_HASHES: [&str; 2] = ["1.2.840.113549.2.5", "1.3.14.3.2.26"];
 
 /// What is wrong with a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -108,11 +114,21 @@ pub(crate) fn of_loading(own: &CertificateDer<'_>, error: &Error) -> String {
 /// used a hash that is broken. How one is signed that is its own root means nothing.
 /// Source: OpenSSL 3, ssl/t1_lib.c, `ssl_security_cert_sig`.
 pub(crate) fn of_chain_of_own(chain: &[CertificateDer<'_>]) -> Option<KeyFault> {
-    let is_weak = |one: &X509Certificate<'_>| {
-        let signed_by = one.signature_algorithm.algorithm.to_id_string();
-        !is_self_signed(one) && WEAK_SIGNATURES.contains(&signed_by.as_str())
-    };
+    let is_weak =
+        |one: &X509Certificate<'_>| !is_self_signed(one) && is_weak_signature(&one.signature_algorithm);
     chain.iter().filter_map(|one| parse(one).ok()).any(|one| is_weak(&one)).then_some(KeyFault::WeakSignature)
+}
+
+fn is_weak_signature(algorithm: &AlgorithmIdentifier<'_>) -> bool {
+    // Of others the parameters mean nothing, and of this one say the hash: SHA-1 where they do not. Source: RFC 4055, 3.1.
+    if algorithm.algorithm == OID_PKCS1_RSASSAPSS {
+        let parameters = algorithm.parameters.as_ref().map(RsaSsaPssParams::try_from);
+        let Some(Ok(parameters)) = parameters else {
+            return false;
+        };
+        return WEAK_HASHES.contains(&parameters.hash_algorithm_oid().to_id_string().as_str());
+    }
+    WEAK_SIGNATURES.contains(&algorithm.algorithm.to_id_string().as_str())
 }
 
 fn is_bad_signature(error: &Error) -> bool {

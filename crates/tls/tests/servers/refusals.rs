@@ -1,5 +1,7 @@
 //! What is said of a certificate that is refused: which check it was, and what to do.
 
+use trunkline_tls::accept::{AcceptSettings, Acceptor};
+
 use super::{Made, refused};
 
 impl Made {
@@ -26,6 +28,28 @@ fn each_check_is_told_on_both_legs() {
         made.sign_both(extensions, words);
         for outcome in made.both_legs(None) {
             refused(outcome, why);
+        }
+    }
+}
+
+/// As SSL_CTX_use_certificate judges it at security level 2.
+#[test]
+fn a_certificate_of_the_proxys_own_by_rsassa_pss_is_weak_by_sha_1_alone() {
+    let made = Made::new();
+    made.root_and_request("db.example");
+    made.write("extensions", "basicConstraints=CA:FALSE");
+    // The former is what the parameters stand for when they are left out.
+    for (hash, is_taken) in [("sha1", false), ("sha256", true)] {
+        made.openssl(&format!(
+            "x509 -req -in server.csr -days 30 -CA root.crt -CAkey root.key -set_serial 5 -extfile extensions -{hash} \
+             -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest -out server.crt"
+        ));
+        let listener = AcceptSettings { ca_file: None, sslmode: None, ..made.accept() };
+        let outcome = Acceptor::load(&listener).map(drop).map_err(|error| error.to_string());
+        if is_taken {
+            assert_eq!(outcome, Ok(()));
+        } else {
+            refused(outcome, "it is signed in a way that is too weak, as by SHA-1");
         }
     }
 }
