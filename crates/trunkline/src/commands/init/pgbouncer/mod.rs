@@ -187,7 +187,7 @@ wonder = 1
             "pool_size=20: write a [[pool.override]]",
             "user=reader",
             "wonder = 1",
-            "application_name_add_host = 1 (line 23): here each client with it has a server connection to itself",
+            "application_name_add_host = 1 (line 22): here each client with it has a server connection to itself",
         ] {
             assert!(unequal.contains(said), "{said} is missing in\n{unequal}");
         }
