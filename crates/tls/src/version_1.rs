@@ -94,7 +94,9 @@ impl Walk<'_> {
         if below == BETWEEN_MAX {
             return outcome;
         }
-        for signer in self.between.iter().filter(|signer| signer.has_signed(signed)) {
+        // One by the CA's former key has its own name as its issuer, and has not signed itself.
+        let is_other = |signer: &&Signed<'_>| signer.whole != signed.whole;
+        for signer in self.between.iter().filter(is_other).filter(|signer| signer.has_signed(signed)) {
             let found = self
                 .verify_signed(signed, signer, below, signatures_left)
                 .and_then(|()| self.verify(signer, below + 1, signatures_left));
