@@ -11,6 +11,8 @@ pub(crate) struct Kind {
     pub(crate) common: &'static str,
     /// The other names; empty: none.
     pub(crate) names: &'static str,
+    /// What it says of itself otherwise.
+    pub(crate) says: &'static str,
     /// Who has signed it.
     pub(crate) signer: Signer,
     /// The file of those whom the other end trusts.
@@ -40,6 +42,10 @@ pub(crate) enum Signer {
     Between,
     /// An intermediate, which is sent along.
     BetweenAndSent,
+    /// A root of these files that says of itself why it vouches for nobody.
+    Unfit(&'static str),
+    /// An intermediate, which is sent along, below a root that allows none.
+    BelowBound,
     /// A root that nobody trusts.
     Stranger,
     /// One with the name of the root.
@@ -59,6 +65,8 @@ impl Signer {
                 "-sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:32 -sigopt rsa_mgf1_md:sha256",
             ),
             Self::Between | Self::BetweenAndSent => ("between", ""),
+            Self::Unfit(name) => (name, ""),
+            Self::BelowBound => ("below_bound", ""),
             Self::Stranger => ("stranger", ""),
             Self::Twin => ("twin", ""),
         }
@@ -97,6 +105,7 @@ const USUAL: Kind = Kind {
     key: P256,
     common: "common.example",
     names: "DNS:localhost,IP:127.0.0.1",
+    says: "basicConstraints=CA:FALSE",
     signer: Signer::Root,
     roots: "root.crt",
     list: "",
@@ -189,6 +198,59 @@ const ROOTS: [Kind; 15] = [
     },
 ];
 
+const OTHER_PURPOSE: Verdict = Verdict::Refused("for something else (extendedKeyUsage)");
+
+/// What certificates, and roots, say of themselves.
+const USES: [Kind; 8] = [
+    // By a configuration for CAs, as `openssl req -x509 -CA root.crt` has it.
+    Kind { name: "of_ca", says: "basicConstraints=CA:TRUE", ..USUAL },
+    Kind {
+        name: "for_both",
+        says: "keyUsage=digitalSignature\nextendedKeyUsage=serverAuth,clientAuth",
+        ..USUAL
+    },
+    Kind {
+        name: "for_certificates",
+        says: "basicConstraints=CA:TRUE\nkeyUsage=keyCertSign",
+        verdict: Verdict::Refused("for something else (keyUsage)"),
+        ..USUAL
+    },
+    Kind {
+        name: "for_anything",
+        says: "extendedKeyUsage=anyExtendedKeyUsage",
+        verdict: OTHER_PURPOSE,
+        ..USUAL
+    },
+    Kind {
+        name: "by_expired",
+        signer: Signer::Unfit("old"),
+        roots: "old.crt",
+        verdict: Verdict::Refused("has expired"),
+        ..USUAL
+    },
+    Kind {
+        name: "by_other_purpose",
+        signer: Signer::Unfit("code"),
+        roots: "code.crt",
+        verdict: OTHER_PURPOSE,
+        ..USUAL
+    },
+    Kind {
+        name: "by_no_signer",
+        signer: Signer::Unfit("sealing"),
+        roots: "sealing.crt",
+        verdict: UNKNOWN_ISSUER,
+        ..USUAL
+    },
+    Kind {
+        name: "below_bound_root",
+        signer: Signer::BelowBound,
+        roots: "bound.crt",
+        verdict: Verdict::Refused("allows fewer below it (basicConstraints pathlen)"),
+        ..USUAL
+    },
+];
+
 /// Lists of those who are revoked.
 const LISTS: [Kind; 7] = [
     Kind { name: "not_revoked", list: "nobody.list", ..USUAL },
@@ -224,5 +286,5 @@ const LISTS: [Kind; 7] = [
 
 /// All of them.
 pub(crate) fn kinds() -> Vec<Kind> {
-    [&KEYS[..], &ROOTS, &LISTS].concat()
+    [&KEYS[..], &ROOTS, &USES, &LISTS].concat()
 }

@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 
 use nix::unistd::{Uid, User};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, date_time_ymd,
 };
 
 use crate::kinds::{Kind, Signer, kinds};
@@ -43,6 +43,7 @@ impl Made {
         }
         made.openssl("req -x509 -nodes -newkey rsa:2048 -days 30 -subj /CN=rsa -keyout rsa.key -out rsa.crt");
         made.intermediate();
+        made.unfit_roots();
         made.write("both.crt", &["root.crt", "between.crt"].map(|file| made.read(file)).concat());
         for (index, kind) in kinds.iter().enumerate() {
             made.make(kind, serial(index));
@@ -130,8 +131,25 @@ impl Made {
         }
     }
 
+    /// Roots that say of themselves why they vouch for nobody, and one that allows no intermediate, with one.
+    fn unfit_roots(&self) {
+        let [mut old, mut code, mut sealing, mut bound] = ["old", "code", "sealing", "bound"].map(of_ca);
+        (old.not_before, old.not_after) = (date_time_ymd(2019, 1, 1), date_time_ymd(2020, 1, 1));
+        code.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
+        sealing.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        bound.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let own = |params| CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        for (name, params) in [("old", old), ("code", code), ("sealing", sealing)] {
+            self.keep(name, &own(params));
+        }
+        let bound = own(bound);
+        let below = CertifiedIssuer::signed_by(of_ca("below"), KeyPair::generate().unwrap(), &bound).unwrap();
+        self.keep("bound", &bound);
+        self.keep("below_bound", &below);
+    }
+
     fn make(&self, kind: &Kind, serial: u64) {
-        let Kind { name, key, common, names, signer, .. } = kind;
+        let Kind { name, key, common, names, says, signer, .. } = kind;
         if let Signer::RootFor(from, until) = signer {
             return self.dated(kind, *from, *until, serial);
         }
@@ -142,15 +160,15 @@ impl Made {
             ));
         }
         let names = if names.is_empty() { String::new() } else { format!("subjectAltName={names}\n") };
-        self.write("extensions", &format!("basicConstraints=CA:FALSE\n{names}"));
+        self.write("extensions", &format!("{says}\n{names}"));
         self.openssl(&format!("req -new -key {name}.key -subj /CN={common} -out {name}.csr"));
         let (ca, words) = signer.words();
         self.openssl(&format!(
             "x509 -req -in {name}.csr -days 30 -CA {ca}.crt -CAkey {ca}.key -set_serial {serial} -extfile extensions \
              -out {name}.crt {words}"
         ));
-        if let Signer::BetweenAndSent = signer {
-            let both = [format!("{name}.crt"), "between.crt".to_owned()].map(|file| self.read(&file));
+        if let Signer::BetweenAndSent | Signer::BelowBound = signer {
+            let both = [format!("{name}.crt"), format!("{ca}.crt")].map(|file| self.read(&file));
             self.write(&format!("{name}.crt"), &both.concat());
         }
     }
