@@ -243,6 +243,12 @@ impl PartialEq for ServerTls {
 }
 
 impl ConnectSettings {
+    /// The file of roots, unless they are the machine's.
+    #[must_use]
+    pub fn roots_file(&self) -> Option<&str> {
+        self.sslrootcert.as_deref().filter(|file| *file != SYSTEM)
+    }
+
     /// The files that are read.
     fn files(&self) -> Vec<String> {
         let all = [&self.sslrootcert, &self.sslcrl, &self.sslcert, &self.sslkey];

@@ -6,6 +6,8 @@ use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::der_parser::asn1_rs::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 
+use crate::certificate::is_its_own_root;
+
 /// Why a file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}: {reason}")]
@@ -34,6 +36,14 @@ pub(crate) fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, F
         return Err(of_this(pem::Error::NoItemsFound));
     }
     Ok(found)
+}
+
+/// Whether a certificate of a file is its own root: without one, nothing that it vouches for can be verified.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn has_root(file: &str) -> Result<bool, FileError> {
+    Ok(certificates(file)?.iter().any(is_its_own_root))
 }
 
 /// A revocation list of a file.

@@ -31,7 +31,7 @@ pub use accept::ALPN;
 pub use ciphers::Negotiated;
 pub use connect::SSL_REQUEST;
 pub use end_point::EndPoint;
-pub use files::FileError;
+pub use files::{FileError, has_root};
 pub use records::{AskedOfClient, Opened, Records, TlsError};
 pub use rotation::{Certificate, Rotation};
 pub use subject::Subject;

@@ -17,6 +17,9 @@ use trunkline_tls::TlsVersion;
 use trunkline_tls::accept::ClientSslMode;
 use trunkline_topology::ExpectedRole;
 
+#[path = "config/warned.rs"]
+mod warned;
+
 struct Given {
     directory: tempfile::TempDir,
     request: ConfigSources,
@@ -356,43 +359,6 @@ fn a_variable_with_one_underscore_is_named_with_what_was_meant() {
         assert!(said.contains(expected), "missing:\n{expected}\nin:\n{said}");
     }
     assert!(!said.contains("s3cret") && said.contains("4 problems"), "{said}");
-}
-
-#[test]
-fn a_missing_password_is_a_warning_where_a_server_may_ask_for_one() {
-    let missing = "monitor.password: is not set";
-    assert!(warnings(Given::file(SERVER)).contains(missing));
-    assert!(!warnings(Given::file(SERVER).env("TRUNKLINE__MONITOR__PASSWORD", "x")).contains(missing));
-    let over_socket = "[[server]]\naddress = \"/run/postgresql:5432\"\n";
-    assert!(!warnings(Given::file(over_socket)).contains(missing));
-}
-
-#[test]
-fn an_admin_socket_in_no_directory_is_a_warning_with_its_line() {
-    let given = Given::file(&format!("{SERVER}[admin]\nsocket = \"/nowhere/at/all/admin.sock\"\n"));
-    let said = warnings(given);
-    assert!(said.contains("trunkline.toml:4: admin.socket: /nowhere/at/all/admin.sock: there is no directory /nowhere/at/all\n"), "{said}");
-}
-
-#[test]
-fn relay_where_both_sides_must_have_tls_is_a_warning() {
-    let said = "auth.mode: is relay, with TLS on both sides";
-    let text = |mode: &str, clients: &str, servers: &str| {
-        format!(
-            "{SERVER}[auth]\nmode = \"{mode}\"\n[client_tls]\ncert_file = \"self-signed\"\n\
-             sslmode = \"{clients}\"\n[server_tls]\nsslmode = \"{servers}\"\n"
-        )
-    };
-    for (mode, clients, servers, is_said) in [
-        ("relay", "require", "require", true),
-        ("relay", "prefer", "require", false),
-        ("relay", "require", "prefer", false),
-        ("login", "require", "require", false),
-        ("verify", "require", "require", false),
-    ] {
-        let warnings = warnings(Given::file(&text(mode, clients, servers)));
-        assert_eq!(warnings.contains(said), is_said, "{mode} {clients} {servers}: {warnings}");
-    }
 }
 
 #[test]

@@ -68,6 +68,7 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
     tls::of_clients(&raw, &listeners, &mut problems);
     let tls = tls::of_servers(&raw, &servers, &mut problems);
     warnings::relay_between_tls(&raw.proxy.auth, &listeners, (&servers, &tls), &mut warnings);
+    warnings::files_without_root(&listeners, &tls, &mut warnings);
     hba::check(&raw.proxy.auth, &listeners, &mut problems, &mut warnings);
     let source = auth::source(&raw.auth, &raw.proxy.auth, &mut problems);
     let pool = pool::pool(&raw, &mut problems, &mut warnings);

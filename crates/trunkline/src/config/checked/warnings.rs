@@ -1,8 +1,10 @@
 //! What is valid and hardly meant.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use trunkline_proxy::settings::{AuthMode, AuthSettings, ListenerSettings};
+use trunkline_tls::accept::ClientSslMode;
 use trunkline_tls::fleet::FleetTls;
 use trunkline_topology::ServerSpec;
 
@@ -57,5 +59,31 @@ pub(super) fn relay_between_tls(
         warnings.push(Problem::new(&Source::Default, "auth.mode", message).hint(
             "Set \"verify\" or \"login\", unless the servers ask for something else than scram-sha-256.",
         ));
+    }
+}
+
+/// A file with intermediates alone vouches for nobody, as for OpenSSL.
+pub(super) fn files_without_root(
+    listeners: &[ListenerSettings],
+    servers: &FleetTls,
+    warnings: &mut Problems,
+) {
+    let of_clients = listeners
+        .iter()
+        .map(|listener| &listener.options.tls)
+        .filter(|tls| tls.sslmode() != ClientSslMode::Disable)
+        .filter_map(|tls| Some(("client_tls.ca_file", tls.ca_file.as_deref()?)));
+    let of_servers =
+        servers.each().filter_map(|tls| Some(("server_tls.sslrootcert", tls.settings().roots_file()?)));
+    let files: BTreeSet<(&str, &str)> = of_clients.chain(of_servers).collect();
+    for (key, file) in files {
+        // One that cannot be read is an error, which is told elsewhere.
+        if let Ok(false) = trunkline_tls::has_root(file) {
+            let message = format!("{file}: no certificate in it is its own root: it vouches for nobody");
+            warnings.push(
+                Problem::new(&Source::Default, key, message)
+                    .hint("Add the root that the chain ends at; intermediates may stay, or be sent along."),
+            );
+        }
     }
 }
