@@ -5,7 +5,7 @@ use std::io::Read as _;
 use bytes::BytesMut;
 use tempfile::TempDir;
 use trunkline_codec::startup::{gssenc_request, ssl_request};
-use trunkline_tests::{ClientStream, Wire, cluster_of};
+use trunkline_tests::{ClientStream, Wire, cluster_changed, cluster_of};
 
 use super::*;
 
@@ -120,20 +120,46 @@ fn ways(libpq: &PgInstall) -> Vec<Way> {
     ways
 }
 
-/// How an endpoint of a `sslmode` and PostgreSQL 18 with the same answer each libpq.
-fn assert_alike(servers: &Cluster, sslmode: &str) {
-    let tickets = Tickets::new();
-    let endpoint = Endpoint::over(servers)
+/// An endpoint that reaches its servers either way, and takes clients by this `sslmode`.
+fn taking(servers: &Cluster, sslmode: &str) -> EndpointBuilder {
+    Endpoint::over(servers)
         .auth(Auth::Verify)
         .with_tls()
         .key("server_tls.sslmode", "\"prefer\"")
         .key("client_tls.sslmode", &format!("{sslmode:?}"))
-        .start();
-    for libpq in [pg18(), pg17(), PgInstall::find(None).unwrap()] {
-        for way in ways(&libpq) {
+}
+
+/// Each libpq, with all its ways.
+fn all_clients() -> Vec<(PgInstall, Vec<Way>)> {
+    [pg18(), pg17(), PgInstall::find(None).unwrap()].map(|libpq| (libpq.clone(), ways(&libpq))).to_vec()
+}
+
+/// The newest libpq, with its ways that ask for no GSSAPI: enough where a listener's answer to that is the usual.
+fn one_client() -> Vec<(PgInstall, Vec<Way>)> {
+    let mut ways = ways(&pg18());
+    ways.retain(|way| way.contains(&("PGGSSENCMODE", "disable")));
+    vec![(pg18(), ways)]
+}
+
+/// How an endpoint of a `sslmode` and PostgreSQL 18 with the same answer each libpq.
+fn assert_alike(servers: &Cluster, sslmode: &str) {
+    assert_alike_by(taking(servers, sslmode), servers, all_clients(), &format!("sslmode {sslmode}"));
+}
+
+/// How this endpoint and PostgreSQL 18, both with these `settings`, answer these clients.
+fn assert_alike_by(
+    endpoint: EndpointBuilder,
+    servers: &Cluster,
+    clients: Vec<(PgInstall, Vec<Way>)>,
+    settings: &str,
+) {
+    let tickets = Tickets::new();
+    let endpoint = endpoint.start();
+    for (libpq, ways) in clients {
+        for way in ways {
             let (server, _) = outcome(&libpq, servers.primary.port(), &way, &tickets);
             let (ours, said) = outcome(&libpq, endpoint.writes(), &way, &tickets);
-            assert_eq!(ours, server, "sslmode {sslmode} here, {way:?} there, {libpq:?}: {said}");
+            assert_eq!(ours, server, "{settings} here, {way:?} there, {libpq:?}: {said}");
             if way.contains(&("PGGSSENCMODE", "require"))
                 && !way.iter().any(|(name, _)| *name == "PGSSLNEGOTIATION")
             {
@@ -156,12 +182,46 @@ fn negotiation_ends_as_with_a_server_that_demands_tls() {
 fn negotiation_ends_as_with_a_server_that_takes_both() {
     let settings = Certificates::shared().server_settings();
     let settings = settings.each_ref().map(|(name, value)| (name.as_str(), value.as_str()));
-    assert_alike(&cluster_of(pg18(), 0, &settings), "prefer");
+    let servers = cluster_of(pg18(), 0, &settings);
+    assert_alike(&servers, "prefer");
+    assert_alike_by(taking(&servers, "allow"), &servers, one_client(), "sslmode allow");
 }
 
 #[test]
 fn negotiation_ends_as_with_a_server_without_tls() {
     assert_alike(&cluster_of(pg18(), 0, &[("ssl", "off")]), "disable");
+}
+
+/// Servers and an endpoint with TLS, and with these rules for whoever comes by TCP.
+fn assert_alike_with_rules(rules: &[&str]) {
+    let root = root();
+    let servers = cluster_changed(pg18(), |spec| {
+        spec.settings.extend(Certificates::shared().server_settings());
+        spec.settings.push(("ssl_ca_file".to_owned(), root.clone()));
+        spec.hba = rules.iter().map(|&rule| rule.to_owned()).collect();
+    });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), rules.join("\n") + "\n").unwrap();
+    let endpoint = taking(&servers, "prefer")
+        .key("client_tls.ca_file", &format!("{root:?}"))
+        .key("auth.hba_file", &format!("{:?}", file.path()));
+    assert_alike_by(endpoint, &servers, one_client(), &format!("{rules:?}"));
+}
+
+#[test]
+fn negotiation_ends_as_with_a_server_whose_rules_are_for_clients_without_tls() {
+    assert_alike_with_rules(&[
+        "hostnossl all all 127.0.0.1/32 scram-sha-256",
+        "hostssl all all 127.0.0.1/32 reject",
+    ]);
+}
+
+#[test]
+fn negotiation_ends_as_with_a_server_whose_rules_demand_a_client_certificate_in_tls() {
+    assert_alike_with_rules(&[
+        "hostssl all all 127.0.0.1/32 scram-sha-256 clientcert=verify-ca",
+        "hostnossl all all 127.0.0.1/32 scram-sha-256",
+    ]);
 }
 
 #[test]
