@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 use tokio_postgres::config::{ChannelBinding, SslMode};
 use trunkline_cluster::Cluster;
 use trunkline_tests::{
-    Auth, Certificates, Endpoint, EndpointBuilder, Overheard, Wiretap, has_program, python, root, tls_cluster,
+    Auth, Certificates, Endpoint, EndpointBuilder, Overheard, Wiretap, driver_skipped, has_program, python,
+    root, tls_cluster,
 };
 
 #[path = "tls_drivers/go.rs"]
@@ -214,8 +215,12 @@ const PGJDBC: &str = "/usr/share/java/postgresql.jar";
 
 #[test]
 fn pgjdbc_verifies_in_full_prepares_and_cancels() {
-    assert!(has_program("java"), "there is no Java here: scripts/ci/tools.sh all installs its driver");
-    assert!(Path::new(PGJDBC).exists(), "{PGJDBC} is missing: scripts/ci/tools.sh all installs it");
+    if !has_program("java") || !Path::new(PGJDBC).exists() {
+        return driver_skipped(
+            "pgjdbc",
+            "no Java or no driver here (apt-get install libpostgresql-jdbc-java)",
+        );
+    }
     let endpoint = endpoint().start();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("Client.java");
@@ -268,16 +273,19 @@ public class Client {
     assert_eq!(printed(&java.output().unwrap()), "10000\n57014\ntrue");
 }
 
-/// The result of a program for node with the drivers of `target/node`.
-#[track_caller]
-fn node(driver: &str, port: u16, program: &str) -> String {
+/// The result of a program for node with the drivers of `target/node`, or nothing where they are not.
+fn node(driver: &str, port: u16, program: &str) -> Option<String> {
     let modules: PathBuf = root().join("target/node/node_modules");
-    assert!(has_program("node"), "there is no node here: scripts/ci/tools.sh all installs its drivers");
-    let driver = modules.join(driver);
-    assert!(driver.exists(), "{} is missing: scripts/ci/tools.sh all installs it", driver.display());
+    if !has_program("node") || !modules.join(driver).exists() {
+        driver_skipped(
+            "node",
+            &format!("no node or no driver here (npm install --prefix target/node {driver})"),
+        );
+        return None;
+    }
     let mut node = Command::new("node");
     node.env("NODE_PATH", modules).env("PORT", port.to_string()).env("ROOT", trusted());
-    printed(&node.args(["-e", program]).output().unwrap())
+    Some(printed(&node.args(["-e", program]).output().unwrap()))
 }
 
 #[test]
@@ -303,8 +311,9 @@ async function use(more) {
 }
 use({}).then(() => use({ sslnegotiation: 'direct' })).catch(error => { console.error(error); process.exit(1); });
 ";
-    let said = node("pg", endpoint.reads(), program);
-    assert_eq!(said.lines().filter(|line| line.starts_with("10000 true")).count(), 2, "{said}");
+    if let Some(said) = node("pg", endpoint.reads(), program) {
+        assert_eq!(said.lines().filter(|line| line.starts_with("10000 true")).count(), 2, "{said}");
+    }
 }
 
 #[test]
@@ -331,6 +340,7 @@ async function use(more) {
 }
 use({}).then(() => use({ sslnegotiation: 'direct' })).catch(error => { console.error(error); process.exit(1); });
 ";
-    let said = node("postgres", endpoint.reads(), program);
-    assert_eq!(said, "10000 57014 true\n10000 57014 true");
+    if let Some(said) = node("postgres", endpoint.reads(), program) {
+        assert_eq!(said, "10000 57014 true\n10000 57014 true");
+    }
 }
