@@ -17,6 +17,7 @@ use crate::certificate::{
     Bearer, is_version_1, parse, verify_key_usage, verify_path_length, verify_purpose, verify_time,
 };
 use crate::key_fault;
+use crate::name_constraints::verify_common_names;
 use crate::roots::Roots;
 use crate::version_1::Vouchers;
 
@@ -37,7 +38,7 @@ impl Chain<'_> {
     /// # Errors
     /// Which check failed.
     pub(crate) fn verify(&self, end_entity: &CertificateDer<'_>) -> Result<(), Error> {
-        let between = self.roots.with_between(self.sent);
+        let between = self.roots.between(end_entity, self.sent);
         self.verify_with(end_entity, &between)
             .and_then(|()| verify_key_usage(&parse(end_entity)?, self.bearer))
             .map_err(|error| key_fault::of_chain(error, end_entity, &between, &self.roots.certificates))
@@ -62,6 +63,7 @@ impl Chain<'_> {
                 outcome => outcome,
             },
             Err(_) if is_version_1(end_entity) => {
+                verify_purpose(&parse(end_entity)?, bearer)?;
                 Vouchers { roots, intermediates, bearer, now, algorithms }.verify(end_entity)
             }
             // As with an extension that has to be understood, and is not.
@@ -116,10 +118,16 @@ impl Chain<'_> {
         let below = path.intermediate_certificates().filter(|one| one.subject() != one.issuer()).count();
         let below = u32::try_from(below).unwrap_or(u32::MAX);
         let mut outcome = Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        let end_entity = path.end_entity().der();
+        let end_entity = parse(&end_entity)?;
+        for between in path.intermediate_certificates() {
+            verify_common_names(&end_entity, &parse(&between.der())?).map_err(told)?;
+        }
         for root in self.roots.of_anchor(path.anchor()) {
             outcome = parse(root).and_then(|root| {
                 verify_time(&root, self.now)?;
                 verify_purpose(&root, self.bearer)?;
+                verify_common_names(&end_entity, &root).map_err(told)?;
                 verify_path_length(&root, below).map_err(told)
             });
             if outcome.is_ok() {

@@ -1,9 +1,15 @@
 //! Files in PEM.
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
+
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::der_parser::asn1_rs::FromDer as _;
+use x509_parser::oid_registry::{
+    OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER, OID_X509_EXT_ISSUER_DISTRIBUTION_POINT,
+};
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::certificate::is_its_own_root;
@@ -64,14 +70,33 @@ pub(crate) fn revocation_lists(file: &str) -> Result<Vec<RevocationList>, FileEr
             file: file.to_owned(),
             reason: format!("a revocation list in it cannot be read: {error}"),
         })?;
-        let next_update = match CertificateRevocationList::from_der(&der) {
-            Ok((_, parsed)) => parsed.next_update().map(|time| time.timestamp()),
-            Err(_) => None,
+        let (scope, dates) = match CertificateRevocationList::from_der(&der) {
+            Ok((_, parsed)) => (scope(&parsed), [Some(parsed.last_update()), parsed.next_update()]),
+            Err(_) => (Vec::new(), [None; 2]),
         };
-        lists.push(RevocationList { read: read.into(), next_update });
+        let [this_update, next_update] = dates.map(|date| date.map(|date| date.timestamp()));
+        lists.push((scope, this_update, RevocationList { read: read.into(), next_update }));
     }
     if lists.is_empty() {
         return Err(of_this(pem::Error::NoItemsFound));
     }
-    Ok(lists)
+    // Of those that list the same, the newest counts, as for OpenSSL; of two from one moment, the one that was added.
+    lists.reverse();
+    lists.sort_by_key(|(_, this_update, _)| Reverse(*this_update));
+    let mut scopes = HashSet::new();
+    lists.retain(|(scope, ..)| scope.is_empty() || scopes.insert(scope.clone()));
+    Ok(lists.into_iter().map(|(.., list)| list).collect())
+}
+
+/// Whose certificates a list is about, and which of them: its issuer, that one's key, and its own words.
+fn scope(list: &CertificateRevocationList<'_>) -> Vec<u8> {
+    let words = [OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER, OID_X509_EXT_ISSUER_DISTRIBUTION_POINT];
+    let words = words.iter().map(|oid| list.extensions().iter().find(|one| one.oid == *oid));
+    let mut scope = list.issuer().as_raw().to_vec();
+    for word in words {
+        // None has the same beginning as another: they are DER, whose length comes first.
+        scope.push(u8::from(word.is_some()));
+        scope.extend(word.map_or(&[][..], |word| word.value));
+    }
+    scope
 }

@@ -12,6 +12,7 @@ mod end_point;
 mod files;
 pub mod fleet;
 mod key_fault;
+mod name_constraints;
 mod names;
 pub mod records;
 mod roots;

@@ -1,7 +1,5 @@
 //! Who vouches for the other end of a connection, and what they have revoked.
 
-use std::borrow::Cow;
-
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use rustls::{CertificateError, Error};
 use webpki::{EndEntityCert, anchor_from_trusted_cert};
@@ -10,6 +8,10 @@ use x509_parser::der_parser::asn1_rs::{Any, FromDer as _};
 
 use crate::certificate::{Bearer, is_its_own_root, may_sign, parse, verify_purpose, verify_time};
 use crate::files::RevocationList;
+
+/// Of the CAs that the other end has sent along, so many are looked at: one more than can be in a chain, since there are those
+/// that two roots have signed.
+const SENT_MAX: usize = 7;
 
 /// Who vouches for servers.
 #[derive(Debug)]
@@ -50,16 +52,32 @@ impl Roots {
         both.filter(move |(one, _)| *one == anchor).map(|(_, whole)| whole)
     }
 
-    /// What the other end has sent along, and those that are here.
-    pub(crate) fn with_between<'a>(
+    /// Those that may stand between this certificate and a root, by their names, the nearest first: of what the other end has
+    /// sent along [`SENT_MAX`], and those that are here. webpki tries all ways through them, and looks at no signature before it
+    /// has found a root.
+    pub(crate) fn between<'a>(
         &'a self,
-        sent: &'a [CertificateDer<'a>],
-    ) -> Cow<'a, [CertificateDer<'a>]> {
-        if self.between.is_empty() {
-            return Cow::Borrowed(sent);
+        end_entity: &'a CertificateDer<'_>,
+        sent: &'a [CertificateDer<'_>],
+    ) -> Vec<CertificateDer<'a>> {
+        let Some(end_entity) = ChainLink::of(end_entity) else { return Vec::new() };
+        let mut sent: Vec<_> = sent.iter().filter_map(ChainLink::of).collect();
+        let mut own: Vec<_> = self.between.iter().filter_map(ChainLink::of).collect();
+        let (mut issuers, mut looked_at) = (vec![end_entity.issuer], 0);
+        let (mut found, mut sent_left) = (Vec::new(), SENT_MAX);
+        while let Some(&issuer) = issuers.get(looked_at) {
+            looked_at += 1;
+            let mut signers = ChainLink::take(&mut sent, issuer, sent_left);
+            sent_left -= signers.len();
+            signers.extend(ChainLink::take(&mut own, issuer, usize::MAX));
+            for signer in signers {
+                if !issuers.contains(&signer.issuer) {
+                    issuers.push(signer.issuer);
+                }
+                found.push(CertificateDer::from(signer.whole));
+            }
         }
-        let borrowed = |one: &'a CertificateDer<'_>| CertificateDer::from(one.as_ref());
-        Cow::Owned(sent.iter().map(borrowed).chain(self.between.iter().map(borrowed)).collect())
+        found
     }
 
     /// Whether it is one of these, and its own root. OpenSSL takes none by a CA that is not here, though it is here itself.
@@ -79,6 +97,29 @@ impl Roots {
         verify_time(&certificate, now)?;
         verify_purpose(&certificate, bearer)?;
         verify_status(&self.revoked, &certificate, now)
+    }
+}
+
+/// A certificate and the names by which it is in a chain.
+struct ChainLink<'a> {
+    whole: &'a [u8],
+    subject: &'a [u8],
+    issuer: &'a [u8],
+}
+
+impl<'a> ChainLink<'a> {
+    fn of(whole: &'a CertificateDer<'_>) -> Option<Self> {
+        let read = parse(whole).ok()?.tbs_certificate;
+        Some(Self { whole, subject: read.subject.as_raw(), issuer: read.issuer.as_raw() })
+    }
+
+    /// Takes out those of this subject, and returns the first of them.
+    fn take(all: &mut Vec<Self>, subject: &[u8], most: usize) -> Vec<Self> {
+        let (mut of_subject, others): (Vec<_>, Vec<_>) =
+            std::mem::take(all).into_iter().partition(|one| one.subject == subject);
+        *all = others;
+        of_subject.truncate(most);
+        of_subject
     }
 }
 
@@ -103,4 +144,36 @@ pub(crate) fn verify_status(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair};
+
+    use super::*;
+
+    fn certificate(subject: &str, issuer: &str) -> CertificateDer<'static> {
+        let named = |name: &str| {
+            let mut parameters = CertificateParams::default();
+            parameters.distinguished_name = DistinguishedName::new();
+            parameters.distinguished_name.push(DnType::CommonName, name);
+            parameters
+        };
+        let [key, of_issuer] = [(); 2].map(|()| KeyPair::generate().expect("keys can be made"));
+        let signed = named(subject).signed_by(&key, &Issuer::new(named(issuer), of_issuer));
+        signed.expect("it can be signed").der().clone()
+    }
+
+    #[test]
+    fn of_what_is_sent_only_what_may_be_in_the_chain_is_looked_at_and_not_much_of_it() {
+        let roots = Roots::new(Vec::new(), Vec::new());
+        let end_entity = certificate("end", "one");
+        let [one, two] = [certificate("one", "two"), certificate("two", "root")];
+        let strangers: Vec<_> = (0..20).map(|at| certificate(&format!("stranger {at}"), "root")).collect();
+        let sent = [strangers, vec![two.clone(), one.clone()]].concat();
+        assert_eq!(roots.between(&end_entity, &sent), [one.clone(), two]);
+        // Ways through these would be 20 of the first length, 380 of the second and so on.
+        let circle: Vec<_> = (0..20).map(|_| certificate("one", "one")).collect();
+        assert_eq!(roots.between(&end_entity, &circle), circle[..SENT_MAX]);
+    }
 }

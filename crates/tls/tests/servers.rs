@@ -260,6 +260,11 @@ fn revoking(made: &Made, name: &str) -> rcgen::Issuer<'static, rcgen::KeyPair> {
 
 /// Its list, in force until that year, with this serial number.
 fn list(root: &rcgen::Issuer<'_, rcgen::KeyPair>, until: i32, serial: u64) -> String {
+    list_of(root, 2019, until, serial)
+}
+
+/// The same, made in a year.
+fn list_of(root: &rcgen::Issuer<'_, rcgen::KeyPair>, made: i32, until: i32, serial: u64) -> String {
     let revoked = rcgen::RevokedCertParams {
         serial_number: serial.into(),
         revocation_time: rcgen::date_time_ymd(2019, 1, 1),
@@ -267,7 +272,7 @@ fn list(root: &rcgen::Issuer<'_, rcgen::KeyPair>, until: i32, serial: u64) -> St
         invalidity_date: None,
     };
     let list = rcgen::CertificateRevocationListParams {
-        this_update: rcgen::date_time_ymd(2019, 1, 1),
+        this_update: rcgen::date_time_ymd(made, 1, 1),
         next_update: rcgen::date_time_ymd(until, 1, 1),
         crl_number: 1_u64.into(),
         issuing_distribution_point: None,
@@ -287,6 +292,11 @@ fn a_certificate_that_is_revoked_or_of_which_nobody_can_say() {
         (list(&root, 2090, 8), None),
         (list(&root, 2090, 9), Some("is revoked")),
         (list(&root, 2020, 8), Some("list has expired")),
+        // Of two the newer counts, or the one that was added.
+        (list_of(&root, 2019, 2090, 8) + &list_of(&root, 2021, 2090, 9), Some("is revoked")),
+        (list_of(&root, 2021, 2090, 9) + &list_of(&root, 2019, 2090, 8), Some("is revoked")),
+        (list(&root, 2090, 8) + &list(&root, 2090, 9), Some("is revoked")),
+        (list_of(&root, 2019, 2020, 9) + &list_of(&root, 2021, 2090, 8), None),
         (list(&revoking_root(&Made::new()), 2090, 8), Some("")),
         // It must not come to nothing being looked at.
         (String::new(), Some("list: no revocation list in it")),
@@ -310,7 +320,7 @@ fn a_certificate_that_is_revoked_or_of_which_nobody_can_say() {
     made.openssl(
         "x509 -req -in server.csr -days 30 -CA root.crt -CAkey root.key -set_serial 9 -out server.crt",
     );
-    for (list, why) in &lists[..3] {
+    for (list, why) in &lists[..7] {
         made.write("list", list);
         let outcome = made.connect_by(&settings, "db.example");
         match why {

@@ -167,7 +167,9 @@ pub(crate) async fn check_out(
         if let Some(limit) = error.limit() {
             // Sessions that keep a connection may as well give it back.
             search.worker.shared.pools.client_waits();
-            if let (Some(pooled), false) = (&pooled, room_made.contains(&id)) {
+            if let (Some(pooled), false) = (&pooled, room_made.contains(&id))
+                && search.is_last(id)
+            {
                 room_made.push(id);
                 pooled.seat.make_room(id, limit);
             }

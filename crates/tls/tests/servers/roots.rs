@@ -235,3 +235,42 @@ fn a_certificate_of_the_roots_name_by_the_key_before_is_no_root() {
     made.write("root.crt", &read("new.crt"));
     assert_expected(&made, [Some("none of the roots"); 2], "its own");
 }
+
+/// Each as `openssl verify` has it.
+#[test]
+fn what_names_a_ca_is_for_holds_for_a_common_name_where_there_are_no_others() {
+    let made = made();
+    // That of the client has no dot, and is no name of a host.
+    let refused = [Some("a CA of it is not for its names"), None];
+    for (constraints, expected) in [
+        ("permitted;DNS:example", TAKEN),
+        ("permitted;DNS:db.example", TAKEN),
+        ("permitted;DNS:other.example", refused),
+        ("excluded;DNS:example", refused),
+        ("excluded;DNS:other.example", TAKEN),
+        ("permitted;email:example", TAKEN),
+    ] {
+        made.root(30, &format!("basicConstraints=CA:TRUE\nnameConstraints=critical,{constraints}"));
+        made.leaves(Some("basicConstraints=CA:FALSE"));
+        assert_expected(&made, expected, constraints);
+    }
+}
+
+#[test]
+fn a_ca_between_may_be_for_some_names_alone() {
+    let made = Made::new();
+    made.root_and_intermediate();
+    made.openssl("req -new -nodes -subj /CN=db.example -keyout server.key -out server.csr");
+    for (constraints, is_taken) in [("permitted;DNS:example", true), ("permitted;DNS:other.example", false)] {
+        made.write(
+            "limits",
+            &format!("basicConstraints=critical,CA:TRUE\nnameConstraints=critical,{constraints}"),
+        );
+        made.openssl("x509 -req -in intermediate.csr -days 30 -extfile limits -CA root.crt -CAkey root.key -set_serial 7 -out intermediate.crt");
+        made.write("leaf.extensions", "basicConstraints=CA:FALSE");
+        made.openssl("x509 -req -in server.csr -days 30 -CA intermediate.crt -CAkey intermediate.key -set_serial 9 -out server.leaf -extfile leaf.extensions");
+        made.bundle("server");
+        let outcome = made.connect(super::VerifyFull, Some("root.crt"), "db.example");
+        assert_eq!(outcome.is_ok(), is_taken, "{constraints}: {outcome:?}");
+    }
+}
