@@ -45,6 +45,13 @@ pub(crate) struct PoolSeat {
     pub(crate) digests: LoginDigests,
 }
 
+/// Whether an idle connection was closed at a server's own limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RoomMade {
+    Yes,
+    No,
+}
+
 /// How many seats there may be before those that nobody has are looked for.
 const SWEEP_MIN: usize = 64;
 
@@ -123,11 +130,11 @@ impl PoolSeat {
     }
 
     /// A server has no connection left for a client of this seat: an idle one is closed, if that makes room.
-    pub(crate) fn make_room(&self, server: ServerId, limit: ServerLimit) {
+    pub(crate) fn make_room(&self, server: ServerId, limit: ServerLimit) -> RoomMade {
         let effects = self.pools.lock().make_room(self.id, server, limit);
-        if let Some(effects) = effects {
-            self.pools.deliver(effects);
-        }
+        let Some(effects) = effects else { return RoomMade::No };
+        self.pools.deliver(effects);
+        RoomMade::Yes
     }
 
     /// A server has let a client of this seat in itself.

@@ -18,6 +18,7 @@ use super::take::{ChoiceReason, Search, TakeError};
 use crate::cancel::ServerCancelKey;
 use crate::net::{Connector, ServerPlace, TlsPlace};
 use crate::pool::connection::ServerConnection;
+use crate::pool::seat::RoomMade;
 
 /// A connection that is checked out, logged in and ready for the session.
 #[derive(Debug)]
@@ -169,9 +170,9 @@ pub(crate) async fn check_out(
             search.worker.shared.pools.client_waits();
             if let (Some(pooled), false) = (&pooled, room_made.contains(&id))
                 && search.is_last(id)
+                && pooled.seat.make_room(id, limit) == RoomMade::Yes
             {
                 room_made.push(id);
-                pooled.seat.make_room(id, limit);
             }
         }
         if is_login && error.is_at_limit() {
