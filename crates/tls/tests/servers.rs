@@ -42,6 +42,12 @@ impl Made {
         assert!(output.status.success(), "openssl {words}\n{}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// Whether `openssl` takes what these words have it verify.
+    fn verifies(&self, words: &str) -> bool {
+        let output = Command::new("openssl").args(words.split(' ')).current_dir(&self.0).output().unwrap();
+        output.status.success()
+    }
+
     /// The manual's root, and a server's request for a name.
     fn root_and_request(&self, name: &str) {
         self.openssl("req -new -x509 -nodes -days 30 -subj /CN=root.example -keyout root.key -out root.crt");

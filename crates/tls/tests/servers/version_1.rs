@@ -125,3 +125,46 @@ fn the_intermediate_or_its_leaf_is_revoked() {
         }
     }
 }
+
+impl Made {
+    /// Has the certificate of a file say that it is of version 1, and the root sign it again: `openssl` makes none of that
+    /// version that has extensions.
+    fn turn_to_version_1(&self, name: &str) {
+        self.openssl(&format!("x509 -in {name}.crt -outform DER -out {name}.der"));
+        let mut whole = std::fs::read(self.path(&format!("{name}.der"))).unwrap();
+        // Behind the lengths of the certificate and of what is signed, of two bytes each.
+        let version = &mut whole[8..13];
+        assert_eq!(*version, [0xA0, 3, 2, 1, 2]);
+        version[4] = 0;
+        let signed = 4 + 4 + usize::from(u16::from_be_bytes([whole[6], whole[7]]));
+        std::fs::write(self.path("signed"), &whole[4..signed]).unwrap();
+        self.openssl("dgst -sha256 -sign root.key -out signature signed");
+        let signature = std::fs::read(self.path("signature")).unwrap();
+        let at = whole.len() - signature.len();
+        whole[at..].copy_from_slice(&signature);
+        std::fs::write(self.path(&format!("{name}.der")), whole).unwrap();
+        self.openssl(&format!("x509 -inform DER -in {name}.der -out {name}.crt"));
+    }
+}
+
+/// As `openssl verify -purpose sslserver` and `sslclient` have it.
+#[test]
+fn one_with_extensions_is_held_to_what_it_is_for() {
+    let made = Made::listener("rsa:2048");
+    made.openssl("req -new -key server.key -subj /CN=db.example -out server.csr");
+    for (usage, is_taken) in
+        [("serverAuth", [true, false]), ("clientAuth", [false, true]), ("serverAuth,clientAuth", [true; 2])]
+    {
+        made.write("use", &format!("extendedKeyUsage={usage}"));
+        for name in ["server", "app"] {
+            made.openssl(&format!("x509 -req -in {name}.csr -days 30 -sha256 -CA root.crt -CAkey root.key -set_serial 5 -extfile use -out {name}.crt"));
+            made.turn_to_version_1(name);
+        }
+        let purposes = ["sslserver server.crt", "sslclient app.crt"];
+        let outcomes = made.both_legs(None);
+        for ((outcome, expected), purpose) in outcomes.into_iter().zip(is_taken).zip(purposes) {
+            let openssl = made.verifies(&format!("verify -CAfile root.crt -purpose {purpose}"));
+            assert_eq!((outcome.is_ok(), openssl), (expected, expected), "{usage}, {purpose}: {outcome:?}");
+        }
+    }
+}
