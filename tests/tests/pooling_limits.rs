@@ -12,6 +12,9 @@ use trunkline_tests::{
     shared_cluster, within,
 };
 
+#[path = "pooling_limits/room.rs"]
+mod room;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What a client must not be kept waiting for where a server answers at once. Clients were, for 13 s and more.
 const SOON: Duration = Duration::from_secs(8);
@@ -416,20 +419,4 @@ fn a_client_that_never_rests_keeps_its_connection_until_another_waits_or_it_rest
             eventually(PATIENCE, "it has given it back", || endpoint.pooled("sv_active", role) == 0);
         });
     }
-}
-
-#[test]
-fn idle_connections_make_room_at_the_limit_of_a_role() {
-    let role = role("of_room");
-    let endpoint = pool(5).key("auth.cache_ttl", "\"1h\"").start();
-    // A connection with another packet cannot serve it.
-    let mut other = role.login().with("search_path", "pg_catalog").connect(endpoint.writes());
-    fine(&mut other, "SELECT 1");
-    eventually(PATIENCE, "it is idle", || endpoint.pooled("sv_active", role) == 0);
-    primary().psql("ALTER ROLE of_room CONNECTION LIMIT 1").unwrap();
-    let mut client = role.connect(endpoint.writes());
-    assert_eq!(client.value("SELECT 'served'"), "served");
-    assert_eq!(other.value("SELECT 'served, too'"), "served, too");
-    assert!(closed_for(&endpoint, "evicted") >= 2);
-    primary().psql("ALTER ROLE of_room CONNECTION LIMIT -1").unwrap();
 }
