@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use nix::unistd::{Uid, User};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa,
+    KeyIdMethod, KeyPair, RevokedCertParams, date_time_ymd,
+};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
@@ -111,6 +114,29 @@ impl Certificates {
         roots.add(root).expect("it is a certificate");
         Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
     }
+}
+
+/// The revocation list of a root, in force until that year, with these serial numbers; in PEM.
+///
+/// # Panics
+/// When none can be made.
+#[must_use]
+pub fn revocation_list(root: &CertifiedIssuer<'_, KeyPair>, until: i32, serials: &[u64]) -> String {
+    let revoked = serials.iter().map(|&serial| RevokedCertParams {
+        serial_number: serial.into(),
+        revocation_time: date_time_ymd(2019, 1, 1),
+        reason_code: None,
+        invalidity_date: None,
+    });
+    let list = CertificateRevocationListParams {
+        this_update: date_time_ymd(2019, 1, 1),
+        next_update: date_time_ymd(until, 1, 1),
+        crl_number: 1_u64.into(),
+        issuing_distribution_point: None,
+        revoked_certs: revoked.collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    list.signed_by(root).and_then(|list| list.pem()).expect("it can be signed")
 }
 
 /// Who reads a key.

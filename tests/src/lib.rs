@@ -30,7 +30,7 @@ mod wiretap;
 
 pub use binary::binary;
 pub use built_in::{functions_not_judged, reached_without_a_name};
-pub use certificates::{Certificates, tls_is_on};
+pub use certificates::{Certificates, revocation_list, tls_is_on};
 pub use cluster::{
     Traffic, cluster_changed, cluster_of, own_cluster, pg17, pg18, root, shared_cluster, tls_cluster, traffic,
 };

@@ -5,12 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, date_time_ymd,
-};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use trunkline_tests::{
-    Auth, Certificates, Endpoint, EndpointBuilder, eventually, psql_output, shared_cluster,
+    Auth, Certificates, Endpoint, EndpointBuilder, eventually, psql_output, revocation_list, shared_cluster,
 };
 
 /// The files are looked at every 10 s.
@@ -58,21 +55,7 @@ impl Clients {
 
     /// The list, in force until that year, with these serial numbers.
     fn list(&self, until: i32, serials: &[u64]) -> String {
-        let revoked = serials.iter().map(|&serial| RevokedCertParams {
-            serial_number: serial.into(),
-            revocation_time: date_time_ymd(2019, 1, 1),
-            reason_code: None,
-            invalidity_date: None,
-        });
-        let list = CertificateRevocationListParams {
-            this_update: date_time_ymd(2019, 1, 1),
-            next_update: date_time_ymd(until, 1, 1),
-            crl_number: 1_u64.into(),
-            issuing_distribution_point: None,
-            revoked_certs: revoked.collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        list.signed_by(&self.root).unwrap().pem().unwrap()
+        revocation_list(&self.root, until, serials)
     }
 
     fn endpoint(&self) -> EndpointBuilder {

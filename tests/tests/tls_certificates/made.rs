@@ -7,9 +7,10 @@ use std::sync::OnceLock;
 
 use nix::unistd::{Uid, User};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
 };
+use trunkline_tests::revocation_list;
 
 use crate::kinds::{Kind, Signer, kinds};
 
@@ -119,12 +120,18 @@ impl Made {
         self.keep("between", &between);
         let (root, stranger) = (&self.root, issuer("root of others"));
         let lists = [
-            ("nobody.list", list(root, 2090, &[1])),
-            ("revoked.list", list(root, 2090, &(3..200).collect::<Vec<_>>())),
-            ("expired.list", list(root, 2020, &[1])),
-            ("strangers.list", list(&stranger, 2090, &[1])),
-            ("chain.list", [list(root, 2090, &[1]), list(&between, 2090, &[1])].concat()),
-            ("chain_revoked.list", [list(root, 2090, &[2]), list(&between, 2090, &[1])].concat()),
+            ("nobody.list", revocation_list(root, 2090, &[1])),
+            ("revoked.list", revocation_list(root, 2090, &(3..200).collect::<Vec<_>>())),
+            ("expired.list", revocation_list(root, 2020, &[1])),
+            ("strangers.list", revocation_list(&stranger, 2090, &[1])),
+            (
+                "chain.list",
+                [revocation_list(root, 2090, &[1]), revocation_list(&between, 2090, &[1])].concat(),
+            ),
+            (
+                "chain_revoked.list",
+                [revocation_list(root, 2090, &[2]), revocation_list(&between, 2090, &[1])].concat(),
+            ),
         ];
         for (file, text) in lists {
             self.write(file, &text);
@@ -209,23 +216,4 @@ fn of_ca(common: &str) -> CertificateParams {
 /// A CA that is its own root.
 fn issuer(common: &str) -> CertifiedIssuer<'static, KeyPair> {
     CertifiedIssuer::self_signed(of_ca(common), KeyPair::generate().unwrap()).unwrap()
-}
-
-/// Its list, in force until that year, with these serial numbers.
-fn list(issuer: &CertifiedIssuer<'static, KeyPair>, until: i32, serials: &[u64]) -> String {
-    let revoked = serials.iter().map(|&serial| RevokedCertParams {
-        serial_number: serial.into(),
-        revocation_time: date_time_ymd(2019, 1, 1),
-        reason_code: None,
-        invalidity_date: None,
-    });
-    let list = CertificateRevocationListParams {
-        this_update: date_time_ymd(2019, 1, 1),
-        next_update: date_time_ymd(until, 1, 1),
-        crl_number: 1_u64.into(),
-        issuing_distribution_point: None,
-        revoked_certs: revoked.collect(),
-        key_identifier_method: KeyIdMethod::Sha256,
-    };
-    list.signed_by(issuer).unwrap().pem().unwrap()
 }
