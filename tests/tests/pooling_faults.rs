@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use trunkline_cluster::{Cluster, StopMode};
+use trunkline_cluster::{Cluster, Server, StopMode};
 use trunkline_codec::write;
 use trunkline_tests::{
     ClientLoad, Endpoint, EndpointBuilder, LoadKind, PoolRole, SetWhenDropped, Wire, eventually, own_cluster,
@@ -114,6 +114,48 @@ fn writers_wait_for_the_next_primary_and_only_what_was_in_flight_fails() {
         assert!(kept.contains(&format!("{writer}|{number}").as_str()), "{writer} {number} is lost");
     }
     assert!(kept.len() <= acknowledged.len() + failed, "{} {} {failed}", kept.len(), acknowledged.len());
+}
+
+/// A standby that was killed lets clients in before it has replayed their roles, for a moment.
+#[test]
+fn standbys_that_refuse_a_role_for_a_while_cost_its_clients_nothing() {
+    let cluster = own_cluster(2);
+    let role = PoolRole::create(&cluster, "of_refusals");
+    let endpoint = pooling(&cluster, 2).start();
+    let mut clients: Vec<Wire> = (0..4).map(|_| role.connect(endpoint.reads())).collect();
+    let refusing: [&[usize]; 3] = [&[0], &[1], &[0, 1]];
+    for replicas in refusing {
+        let rules = replicas.iter().map(|at| refuse(&cluster.replicas[*at], role)).collect::<Vec<_>>();
+        let refusals = || endpoint.log().matches("the server refused the login (28000)").count();
+        let before = refusals();
+        eventually(PATIENCE, "a client is refused", || {
+            clients.iter_mut().for_each(|client| fine(client, "SELECT 1"));
+            refusals() >= before + replicas.len()
+        });
+        for (at, rules) in replicas.iter().zip(rules) {
+            set_rules(&cluster.replicas[*at], &rules);
+        }
+    }
+}
+
+/// Lets `role` in no more, and ends its connections. What the rules were.
+fn refuse(server: &Server, role: PoolRole) -> String {
+    let rules = std::fs::read_to_string(server.data_dir().join("pg_hba.conf")).unwrap();
+    set_rules(server, &format!("host all {} all reject\n{rules}", role.name));
+    let ended = format!(
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = '{}'",
+        role.name
+    );
+    server.psql(&ended).unwrap();
+    rules
+}
+
+fn set_rules(server: &Server, rules: &str) {
+    std::fs::write(server.data_dir().join("pg_hba.conf"), rules).unwrap();
+    let loaded = "SELECT pg_conf_load_time()";
+    let before = server.psql(loaded).unwrap();
+    server.psql("SELECT pg_reload_conf()").unwrap();
+    eventually(PATIENCE, "the rules are read", || server.psql(loaded).unwrap() != before);
 }
 
 /// A table to lock, and a role that may.

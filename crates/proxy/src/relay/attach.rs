@@ -69,7 +69,7 @@ impl NextLogin {
         let take = async |worker: &Worker, criteria, who: LoginAs<'_>, wanted: &SessionState| {
             let mut search = match left {
                 Some(left) => Search::for_move(worker, criteria, left),
-                None => Search::new(worker, criteria),
+                None => Search::vouched_for(worker, criteria),
             };
             let names = who.restoring.map_or([""; 2], |restoring| restoring.names);
             let who_is_it = PooledClient::Going { own: &own, last };

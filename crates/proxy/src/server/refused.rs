@@ -272,8 +272,9 @@ impl<'a> Search<'a> {
 
     /// Whether another server is asked for a session that one has refused.
     ///
-    /// A session that has had a server before asks the next one in any case. A client that logs in does so once the proxy
-    /// has authenticated it: the refusal may be that of a standby which has yet to replay a role, a privilege or a
+    /// A session that has had a server before asks the next one in any case: one that was let in elsewhere knows the
+    /// password, and a standby that crashed lets clients in before it has replayed their roles. A client that logs in does
+    /// so once the proxy has authenticated it: the refusal may be that of a standby which has yet to replay a role, a privilege or a
     /// database, or that is set up otherwise. Where its server authenticates it (`relay`, `login`), the refusal stands.
     fn may_ask_another(&self) -> bool {
         self.moving.is_some() || self.is_vouched_for

@@ -1,7 +1,8 @@
 //! A role, or its new password, that a standby has not replayed yet.
 //!
 //! The proxy reads secrets from the primary. It may accept a client whose role or password was just created, and
-//! then connect to a standby that has not replayed that yet. A few milliseconds later it has.
+//! then connect to a standby that has not replayed that yet. A few milliseconds later it has. So it is with a standby
+//! that crashed: it lets clients in before it has replayed all that it showed.
 
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ impl Search<'_> {
     /// How long to wait before the login is tried again; `None` when the refusal is final.
     ///
     /// The login is tried again only on a standby, and only for a client that the proxy has just authenticated
-    /// against the primary's secrets. A session that moves uses an older key, so its refusal is final.
+    /// against the primary's secrets, or that takes another connection of its pool. A session that moves has other
+    /// servers to ask, and may stay: its refusal is final.
     pub(super) fn pause_for_role(
         &mut self,
         server: &ServerConnection,

@@ -98,7 +98,7 @@ pub(crate) struct Search<'a> {
     pub(crate) first: Option<ServerId>,
     /// `None` for a session's first server.
     pub(super) moving: Option<Move>,
-    /// The proxy itself has authenticated the client.
+    /// The proxy itself has authenticated the client, or a server has let it in before.
     pub(super) is_vouched_for: bool,
     pub(super) deadline: Instant,
     /// The session moves although its server serves it: to none that is worse.
@@ -151,7 +151,7 @@ impl<'a> Search<'a> {
         timeouts.wait_for_server(self.criteria.attrs).saturating_sub(timeouts.acquire)
     }
 
-    /// For a client that the proxy itself has authenticated.
+    /// For a client that the proxy itself has authenticated, or that a server has let in before.
     pub(crate) fn vouched_for(worker: &'a Worker, criteria: ServerCriteria) -> Self {
         Search { is_vouched_for: true, ..Search::new(worker, criteria) }
     }
