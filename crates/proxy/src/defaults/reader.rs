@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::time::{sleep, timeout};
-use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow, Statement};
 use trunkline_health::{Health, MonitorLogin, MonitorLoginError};
 use trunkline_topology::{Endpoint, ServerId};
 
@@ -143,10 +143,17 @@ fn place(health: &Health, id: ServerId) -> Option<(Endpoint, Arc<str>)> {
     status.state.may_be_asked().then(place)
 }
 
+/// A connection to the server.
+struct DefaultsClient {
+    client: Client,
+    /// [`look_sql`], which each check asks: to plan it costs more than to run it.
+    look: Statement,
+}
+
 struct DefaultsReader {
     /// The monitoring role's, by which the connection was made.
     login: Arc<MonitorLogin>,
-    client: Option<Client>,
+    client: Option<DefaultsClient>,
     /// What the last check found, and the generation that was read then.
     seen: Option<(String, Arc<Generation>)>,
 }
@@ -161,13 +168,13 @@ impl DefaultsReader {
     }
 
     async fn look(&mut self, endpoint: &Endpoint, server: &ServerDefaults) -> Result<(), DefaultsReadError> {
-        if self.client.as_ref().is_none_or(Client::is_closed) {
+        if self.client.as_ref().is_none_or(|known| known.client.is_closed()) {
             self.client = Some(connect(&self.login, endpoint).await?);
         }
-        let Some(client) = &self.client else { return Ok(()) };
+        let Some(known) = &self.client else { return Ok(()) };
         for _ in 0..READS_MAX {
             let began = Instant::now();
-            let look = fingerprint(client).await?;
+            let look = fingerprint(known).await?;
             let found_by = Instant::now();
             if let Some((seen, _)) = &self.seen
                 && *seen == look.found
@@ -176,10 +183,10 @@ impl DefaultsReader {
                 return Ok(());
             }
             let before = self.seen.as_ref().map(|(_, generation)| &**generation);
-            let generation = Arc::new(read(client, &look, before).await?);
+            let generation = Arc::new(read(&known.client, &look, before).await?);
             let began_again = Instant::now();
             // Nothing changed between two equal checks, so all that was read belongs together.
-            if fingerprint(client).await?.found == look.found {
+            if fingerprint(known).await?.found == look.found {
                 tracing::debug!(server.host = %endpoint.host, server.port = endpoint.port, "read the server's default settings");
                 server.publish(server.history.load().found(Arc::clone(&generation), found_by, began_again));
                 self.seen = Some((look.found, generation));
@@ -190,12 +197,13 @@ impl DefaultsReader {
     }
 }
 
-async fn connect(login: &MonitorLogin, endpoint: &Endpoint) -> Result<Client, DefaultsReadError> {
+async fn connect(login: &MonitorLogin, endpoint: &Endpoint) -> Result<DefaultsClient, DefaultsReadError> {
     let mut config = login.config.clone();
     config.application_name(APPLICATION_NAME);
     let (client, connection) = login.connect_as(&config, endpoint).await?;
     tokio::spawn(connection);
-    Ok(client)
+    let look = client.prepare(&look_sql()).await?;
+    Ok(DefaultsClient { client, look })
 }
 
 /// The result of a check.
@@ -205,11 +213,9 @@ struct Look {
     found: String,
 }
 
-async fn fingerprint(client: &Client) -> Result<Look, DefaultsReadError> {
-    let rows = rows(client, &look_sql()).await?;
-    let [started, loaded, found] =
-        columns(rows.first().ok_or(DefaultsReadError::Malformed)?)?.map(str::to_owned);
-    Ok(Look { started, loaded, found })
+async fn fingerprint(known: &DefaultsClient) -> Result<Look, DefaultsReadError> {
+    let row = known.client.query_one(&known.look, &[]).await?;
+    Ok(Look { started: row.try_get(0)?, loaded: row.try_get(1)?, found: row.try_get(2)? })
 }
 
 async fn read(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row as PgRow};
+use tokio_postgres::{Client, Row as PgRow, Statement};
 use trunkline_health::{Health, MonitorLogin, MonitorLoginError};
 use trunkline_session::FunctionEffect;
 use trunkline_topology::{Endpoint, ServerId, Snapshot};
@@ -32,6 +32,10 @@ pub(super) struct CatalogConnection {
     client: Client,
     /// `server_version_num`.
     pub(super) version: u32,
+    /// [`sql::functions_fingerprint`] and [`sql::CALLERS_FINGERPRINT`], which each check asks: to plan them costs more than to
+    /// run them.
+    functions_fingerprint: Statement,
+    callers_fingerprint: Statement,
 }
 
 /// Why functions could not be read.
@@ -134,7 +138,12 @@ impl CatalogConnection {
         tokio::spawn(driver);
         let row = client.query_one("SELECT current_setting('server_version_num')::int4", &[]).await;
         let version: i32 = column(&row.map_err(|error| judge(&error))?, 0)?;
-        Ok(Self { server, login: Arc::clone(login), client, version: version.unsigned_abs() })
+        let functions_fingerprint = client.prepare(&sql::functions_fingerprint()).await;
+        let functions_fingerprint = functions_fingerprint.map_err(|error| judge(&error))?;
+        let callers_fingerprint = client.prepare(sql::CALLERS_FINGERPRINT).await;
+        let callers_fingerprint = callers_fingerprint.map_err(|error| judge(&error))?;
+        let (login, version) = (Arc::clone(login), version.unsigned_abs());
+        Ok(Self { server, login, client, version, functions_fingerprint, callers_fingerprint })
     }
 
     /// All that is read from now on is of one state of the database, until [`Self::commit`].
@@ -154,12 +163,12 @@ impl CatalogConnection {
         in_time(self.client.query(sql, with)).await
     }
 
-    async fn ask_one(&self, sql: &str) -> Result<PgRow, FunctionsReadError> {
-        self.ask(sql, &[]).await?.pop().ok_or(FunctionsReadError::NoServer)
+    async fn ask_one(&self, prepared: &Statement) -> Result<PgRow, FunctionsReadError> {
+        in_time(self.client.query_one(prepared, &[])).await
     }
 
     pub(super) async fn functions_fingerprint(&self) -> Result<FunctionsFingerprint, FunctionsReadError> {
-        let row = self.ask_one(&sql::functions_fingerprint()).await?;
+        let row = self.ask_one(&self.functions_fingerprint).await?;
         Ok(FunctionsFingerprint {
             fingerprint: CatalogFingerprint(column(&row, 0)?),
             own: column(&row, 1)?,
@@ -169,7 +178,7 @@ impl CatalogConnection {
     }
 
     pub(super) async fn callers_fingerprint(&self) -> Result<CatalogFingerprint, FunctionsReadError> {
-        Ok(CatalogFingerprint(column(&self.ask_one(sql::CALLERS_FINGERPRINT).await?, 0)?))
+        Ok(CatalogFingerprint(column(&self.ask_one(&self.callers_fingerprint).await?, 0)?))
     }
 
     /// The built-in functions: OID and name.
