@@ -1,6 +1,7 @@
 //! Transaction mode under faults: servers that die, hang, leave or move, and clients that vanish or cancel.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -233,6 +234,26 @@ fn nothing_stays_of_a_client_that_vanishes() {
                        WHERE c.relname = 'of_vanishing'";
         assert_eq!(shared_cluster().primary.psql(waiting).unwrap(), "0");
         assert!(role.processes(&shared_cluster().primary).len() <= 1, "the limit holds");
+    }
+}
+
+/// Whatever comes before its request on the connection: nothing, other settings, or the end of another's transaction.
+#[test]
+fn what_a_client_asks_before_it_closes_its_half_is_answered() {
+    let role = PoolRole::create(shared_cluster(), "of_halves");
+    let endpoint = Endpoint::over(shared_cluster()).pooling(1).start();
+    let mut other = role.connect(endpoint.writes());
+    for (before, after) in
+        [(None, None), (Some("SET work_mem = '3MB'"), None), (Some("BEGIN"), Some("COMMIT"))]
+    {
+        let mut wire = role.connect(endpoint.writes());
+        fine(&mut wire, "SET work_mem = '5MB'");
+        before.into_iter().for_each(|sql| fine(&mut other, sql));
+        wire.send_query("SELECT current_setting('work_mem')");
+        wire.stream.shutdown(Shutdown::Write).unwrap();
+        after.into_iter().for_each(|sql| fine(&mut other, sql));
+        let answer = wire.read_answer();
+        assert_eq!((answer.error.as_ref(), answer.value()), (None, "5MB"), "{before:?}");
     }
 }
 

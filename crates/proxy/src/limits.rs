@@ -132,6 +132,9 @@ pub const LISTENERS_CHANGE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a server that sent a FATAL error to an idle session may take to close the connection.
 pub const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long a session waits for a server at least whose client has closed its sending side: the client may still read.
+pub const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How often a worker looks at idle limits and deadlines of its sessions.
 pub const TICK: Duration = Duration::from_millis(250);
 

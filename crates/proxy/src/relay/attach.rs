@@ -219,12 +219,11 @@ impl Relay {
         let since = taking.since;
         let Poll::Ready(outcome) = taking.search.as_mut().poll(cx) else {
             self.tell_of_wait(cx, since.elapsed());
-            return if self.has_client_left(cx) { Next::End(Ending::Silent) } else { Next::Wait };
+            return if self.has_given_up(cx, since) { Next::End(Ending::Silent) } else { Next::Wait };
         };
         match outcome {
-            // The client has left, so nobody waits for the answer: its last requests are not sent to the new
-            // server.
-            Ok(_taken) if self.has_client_left(cx) => Next::End(Ending::Silent),
+            // Nobody waits for the answer: the client's last requests are not sent to the new server.
+            Ok(_taken) if self.has_given_up(cx, since) => Next::End(Ending::Silent),
             Ok(taken) => {
                 self.attach(taken, self.waited(since));
                 self.watch.must_look();

@@ -79,7 +79,7 @@ impl Relay {
     }
 
     fn end_wait(&mut self, cx: &mut Context<'_>, start: PoolStart, last: LastServer, waited: Waited) -> Next {
-        if self.has_client_left(cx) {
+        if self.has_given_up(cx, waited.since) {
             self.put_back(Some(start));
             return Next::End(Ending::Silent);
         }
@@ -102,7 +102,7 @@ impl Relay {
 
     /// What is to be done while the session waits, since then.
     fn wait_on(&mut self, cx: &mut Context<'_>, since: Instant, now: Instant) -> Next {
-        if self.has_client_left(cx) {
+        if self.has_given_up(cx, since) {
             return Next::End(Ending::Silent);
         }
         let waited = now.saturating_duration_since(since);

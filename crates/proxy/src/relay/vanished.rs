@@ -15,7 +15,7 @@ use trunkline_reactor::timer;
 
 use super::{ClientState, Ending, Relay};
 use crate::context::Worker;
-use crate::limits::{CANCEL_TIMEOUT, TICK, VANISHED_BYTES_MAX, VANISHED_PATIENCE};
+use crate::limits::{CANCEL_TIMEOUT, GOODBYE_PATIENCE, TICK, VANISHED_BYTES_MAX, VANISHED_PATIENCE};
 use crate::pool::connection::ServerConnection;
 use trunkline_telemetry::metrics::PoolCloseReason;
 
@@ -24,6 +24,17 @@ impl Relay {
     #[inline]
     pub(super) fn may_have_vanished(&self) -> bool {
         self.client_state != ClientState::Speaking && self.context.seat.is_some()
+    }
+
+    /// Whether the client has closed the connection while it has waited for a server since then, which took long. One that
+    /// closes its sending side alone may still read: a request behind which it did so is answered where a server is at hand.
+    pub(super) fn has_given_up(&self, cx: &mut Context<'_>, since: Instant) -> bool {
+        if !self.has_client_left(cx) {
+            return false;
+        }
+        let until = since + GOODBYE_PATIENCE;
+        self.slot.due_by(until);
+        Instant::now() >= until
     }
 
     /// Finds out whether a client that sends nothing more still reads; `Some` when it does not.

@@ -306,6 +306,16 @@ fn contents() -> Vec<Scenario> {
             .shows("D(1|integer)")
             .flight(Player::B, &[run_prepared("s", &[Some("1")]), sync()])
             .shows("D(1|text)"),
+        Scenario::new("content-fetch", "a FETCH, whose columns are those of the cursor of the moment")
+            .flight(Player::A, &[parse("s", "FETCH 1 FROM torture_cursor"), sync()])
+            .flight(Player::B, &[parse("s", "FETCH 1 FROM torture_cursor"), sync()])
+            .flight(Player::A, &[describe_statement("s"), sync()])
+            .a("BEGIN; DECLARE torture_cursor CURSOR FOR SELECT 'fetched'")
+            .flight(Player::A, &[run_prepared("s", &[]), sync()])
+            .shows("D(fetched)")
+            .a("COMMIT")
+            .flight(Player::B, &[run_prepared("s", &[]), sync()])
+            .shows("34000"),
         Scenario::new("content-search-path", "one text under two search_paths")
             .setup("CREATE SCHEMA IF NOT EXISTS torture_two; DROP TABLE IF EXISTS torture_two.spot")
             .setup("CREATE TABLE torture_two.spot AS SELECT 'two' AS x")

@@ -86,6 +86,15 @@ fn told() -> Vec<Scenario> {
             .bx("SELECT 'stranger'")
             .flight(Player::A, &runs(&[]))
             .shows("D(untold)"),
+        Scenario::new("unnamed-told-twice", "its portal is described, and then the statement")
+            .flight(
+                Player::A,
+                &[parse("", "SELECT 'told'"), bind("", &[]), describe_portal(""), execute("", 0), sync()],
+            )
+            .bx("SELECT 'stranger'")
+            .flight(Player::A, &[describe_statement(""), sync()])
+            .flight(Player::A, &runs(&[]))
+            .shows("D(told)"),
         Scenario::new("unnamed-altered", "its table gets another column, and it is parsed anew")
             .table("altered", "x int", "VALUES (1)")
             .flight(Player::A, &[parse("", "SELECT * FROM torture.altered"), describe_statement(""), sync()])

@@ -10,6 +10,7 @@ use crate::carried::gucs::{leaves_meaning, meaning_of_statements};
 use crate::carried::prepared::{MessageExtent, Sharing, StatementsAhead, Step};
 use crate::carried::search_path::PathId;
 use crate::sql::effect::{Change, Effect};
+use crate::sql::read::passes_on;
 use crate::sql::references::{has_constants, may_refer};
 
 impl Followed {
@@ -102,8 +103,9 @@ fn content(
     ReadingSurroundings { path, settings }: ReadingSurroundings,
 ) -> Option<ContentId> {
     let Parse { sql, parameter_types: types, .. } = *parse;
-    // A constant was read under the settings, at the moment and with the objects of then.
-    if may_refer(sql) || has_constants(sql) {
+    // A constant was read under the settings, at the moment and with the objects of then; what passes on rows has the columns
+    // of the moment.
+    if may_refer(sql) || has_constants(sql) || passes_on(sql) {
         return None;
     }
     Some(ContentId::of(&ContentParts { sql, types, path, settings }))

@@ -84,6 +84,7 @@ impl Prepared {
     #[cold]
     pub(crate) fn steps_before(&mut self, tag: FrontendTag, body: &[u8], asked: ColumnsAsked) -> Vec<Step> {
         let mut found = self.named_in(tag, body);
+        let asked = if tag == FrontendTag::Describe { ColumnsAsked::Now } else { asked };
         if tag == FrontendTag::Describe
             && let Some(steps) = self.steps_to_describe(body)
         {
