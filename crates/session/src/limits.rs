@@ -101,6 +101,9 @@ pub const PIN_QUESTIONS_AT_ONCE: u8 = 2;
 /// See [`PIN_QUESTIONS_AT_ONCE`].
 pub const PIN_HINTS_MAX: u16 = 256;
 
+/// How often a shared statement is made on a server connection for one message; then it stands under its client's name.
+pub const CONTENT_MADE_MAX: u8 = 3;
+
 /// Functions called by one session that have not been read yet; with one more it is pinned.
 pub const UNREAD_NAMES_MAX: usize = 32;
 

@@ -101,6 +101,8 @@ pub(crate) struct Prepared {
     is_listed: bool,
     /// Those with constants have been prepared, as far as possible, before the first message to the present server.
     has_made_constants: bool,
+    /// How often a content has been made for the message at hand.
+    times_made: u8,
     sets: Sets,
     /// What the present connection has under names made from content, of whichever session.
     pub(crate) contents: Contents,
@@ -136,6 +138,7 @@ impl Prepared {
             absent: 0,
             has_new: false,
             is_listed: false,
+            times_made: 0,
             has_made_constants: false,
             sets: Sets::default(),
             contents: Contents::default(),

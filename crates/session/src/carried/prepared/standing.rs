@@ -9,6 +9,7 @@ use super::saved::{SavedStatement, StatementOrigin, Wire};
 use super::{Naming, Pending, Prepared, StatementEffects, Step};
 use crate::carried::content::{ContentId, ContentThere, PreparedAt};
 use crate::carried::shape::Shape;
+use crate::limits::CONTENT_MADE_MAX;
 use crate::names::{Name, bind_of, close_of, describe_of, parse_of};
 
 /// What a server refuses under the name of a content.
@@ -88,11 +89,15 @@ impl Prepared {
         let Some(saved) = self.get(name) else { return Vec::new() };
         let Wire::OfContent(id) = saved.wire else { return Vec::new() };
         if self.has_content(saved, id) {
+            self.times_made = 0;
             return Vec::new();
         }
-        let parse = saved.kept_parse(&self.texts).filter(|_| !saved.is_unsure());
+        // What is made and still not there never will be.
+        let is_hopeless = self.times_made >= CONTENT_MADE_MAX;
+        let parse = saved.kept_parse(&self.texts).filter(|_| !saved.is_unsure() && !is_hopeless);
         let now = parse.and_then(|parse| Some((content_of(&parse)?, parse)));
         let Some((id, Parse { sql, parameter_types, .. })) = now else {
+            self.times_made = 0;
             self.take_back(name);
             return Vec::new();
         };
@@ -101,7 +106,11 @@ impl Prepared {
         if let Some(saved) = self.named.get_mut(name) {
             saved.wire = Wire::OfContent(id);
         }
-        if is_there { Vec::new() } else { vec![Step::MakeContent { name: name.clone(), id, sql, types }] }
+        if is_there {
+            return Vec::new();
+        }
+        self.times_made += 1;
+        vec![Step::MakeContent { name: name.clone(), id, sql, types }]
     }
 
     /// The session is no longer followed, but stays where it is: all that is left is the names that its statements have

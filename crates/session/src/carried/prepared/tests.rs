@@ -1,9 +1,10 @@
 use trunkline_codec::frontend::{Bind, FrontendTag};
 
 use super::*;
+use crate::carried::content::{ContentId, PreparedAt};
 use crate::carried::encoding::EncodingEra;
 use crate::carried::statement_set::ReadingRules;
-use crate::limits::{LOG_TEXT_BYTES_MAX, PORTALS_MAX, PREPARED_MAX};
+use crate::limits::{CONTENT_MADE_MAX, LOG_TEXT_BYTES_MAX, PORTALS_MAX, PREPARED_MAX};
 use crate::sql::Class;
 
 fn prepared(sql_bytes_max: usize) -> Prepared {
@@ -283,4 +284,23 @@ fn only_the_very_text_of_an_unnamed_statement_that_reads_is_known_to_read_again(
     send_parse(&mut s, "", "select 1");
     s.parse_answered();
     assert!(!is_known(&s, "select 1"), "it is kept for the log only");
+}
+
+#[test]
+fn a_content_that_is_made_and_never_there_is_given_up() {
+    let id = ContentId::from_bytes([7; ContentId::BYTES]);
+    let body = parse("s", "fetch 1 from c");
+    let mut s = prepared(100);
+    let text = s.parse_sent(&body, true, Wire::OfContent(id), |_sql| StatementEffects::PLAIN);
+    s.texts.release(text);
+    s.parse_answered();
+    let describe = (FrontendTag::Describe, &b"Ss\0"[..], MessageExtent::Whole);
+    for time in 0..CONTENT_MADE_MAX {
+        // Its columns are those of the moment for its client, and described here.
+        s.content_made(id, PreparedAt::now());
+        let steps = s.steps_of_names(describe, |_parse| Some(id));
+        assert!(matches!(steps[..], [Step::MakeContent { .. }]), "{time}: {steps:?}");
+    }
+    assert_eq!(s.steps_of_names(describe, |_parse| Some(id)), []);
+    assert_eq!(s.wire_content(b"s"), None, "it stands under its client's name");
 }
