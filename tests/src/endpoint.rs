@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use trunkline_cluster::{Cluster, MONITOR_PASSWORD, MONITOR_ROLE, PortLease, resident_bytes, send_signal};
 
 use crate::http::exchange;
-use crate::{Certificates, binary, eventually, http_get, tls_is_on};
+use crate::{Certificates, binary, tls_is_on};
 
 /// How long the binary may take until all its servers are judged.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -156,32 +156,6 @@ impl Endpoint {
     pub fn log(&self) -> String {
         let bytes = std::fs::read(self.directory.path().join("log")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
-    }
-
-    /// The HTTP status of a path; 0 when there is no answer.
-    #[must_use]
-    pub fn status_of(&self, path: &str) -> u16 {
-        http_get(self.http(), path).map_or(0, |answer| answer.status)
-    }
-
-    /// Waits until the check of server `name` answers 200 or not, and says how long that took.
-    #[track_caller]
-    pub fn await_health(&self, name: &str, is_healthy: bool, limit: Duration) -> Duration {
-        let path = format!("/{name}");
-        let what = format!("{path} is healthy: {is_healthy}");
-        eventually(limit, &what, || (self.status_of(&path) == 200) == is_healthy)
-    }
-
-    /// How many sessions are on the server `name`, as it says itself.
-    ///
-    /// # Panics
-    /// When it does not answer.
-    #[must_use]
-    pub fn sessions_on(&self, name: &str) -> u64 {
-        let body = http_get(self.http(), "/cluster").expect("the endpoint answers").body;
-        let cluster: serde_json::Value = serde_json::from_str(&body).expect("it is JSON");
-        let members = cluster["members"].as_array().expect("a list").iter();
-        members.filter(|m| m["name"] == name).filter_map(|m| m["sessions"].as_u64()).sum()
     }
 
     /// Sends it a signal.

@@ -20,6 +20,7 @@ mod impostor;
 mod load;
 mod login;
 mod machine;
+mod pages;
 mod patroni;
 mod pools;
 mod stream;

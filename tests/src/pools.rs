@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use trunkline_cluster::{Cluster, Server};
 
-use crate::{Auth, Endpoint, EndpointBuilder, Login, Wire, http_get};
+use crate::{Auth, Endpoint, EndpointBuilder, Login, Wire};
 
 /// A role that only one test uses: its server connections are that test's.
 #[derive(Debug, Clone, Copy)]
@@ -68,8 +68,7 @@ impl Endpoint {
     /// When it does not answer.
     #[must_use]
     pub fn pooled(&self, column: &str, role: PoolRole) -> u64 {
-        let body = http_get(self.http(), "/cluster").expect("the endpoint answers").body;
-        let cluster: serde_json::Value = serde_json::from_str(&body).expect("it is JSON");
+        let cluster = self.cluster_page();
         let pools = cluster["pools"]["pools"].as_array().expect("a list").iter();
         pools.filter(|pool| pool["user"] == role.name).filter_map(|pool| pool[column].as_u64()).sum()
     }

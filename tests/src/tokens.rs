@@ -1,13 +1,13 @@
 //! Clients that check of each row that it is theirs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use trunkline_cluster::{Cluster, Server, send_signal};
 
-use crate::{Answer, Endpoint, PoolRole, SetWhenDropped, eventually};
+use crate::{Answer, Endpoint, EndpointBuilder, PoolRole, SetWhenDropped, eventually, within};
 
 /// How long anything but the load may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -18,7 +18,8 @@ const ROWS: usize = 20;
 #[derive(Debug, Default)]
 pub struct TokenLoad {
     is_over: AtomicBool,
-    answers: AtomicU64,
+    /// How many answers each client has checked.
+    answers: Mutex<Vec<Arc<AtomicU64>>>,
     errors: Mutex<Vec<String>>,
 }
 
@@ -29,8 +30,10 @@ pub struct TokenOutcome {
     pub reading: Vec<String>,
     /// Errors of the clients of the primary.
     pub writing: Vec<String>,
-    /// How many server connections of the primary, or of a replica alone, were killed.
-    pub kills: usize,
+    /// How many server connections of each server were ended, the primary's first.
+    pub ended: Vec<usize>,
+    /// How often a replica ended as a whole, and started again.
+    pub crashes: usize,
     /// How many answers were checked.
     pub answers: u64,
 }
@@ -45,7 +48,7 @@ impl TokenLoad {
     /// How many answers were checked.
     #[must_use]
     pub fn answers(&self) -> u64 {
-        self.answers.load(Ordering::Relaxed)
+        self.of_each().iter().sum()
     }
 
     /// All that its clients were told, connections that ended included.
@@ -59,16 +62,26 @@ impl TokenLoad {
     /// # Panics
     /// When a row is another client's.
     pub fn ask(&self, role: PoolRole, port: u16, token: &str) {
+        let answers = Arc::default();
+        lock(&self.answers).push(Arc::clone(&answers));
         while self.goes_on() {
-            let ended = self.one_connection(role, port, token);
+            let ended = self.one_connection(role, port, token, &answers);
             if let Some(error) = ended {
-                self.errors.lock().unwrap_or_else(PoisonError::into_inner).push(error);
+                lock(&self.errors).push(error);
             }
         }
     }
 
-    /// Half of so many `clients` read and half are on the primary, while server connections of `role` are killed on all
-    /// servers in turn, and replicas as a whole start again.
+    /// The endpoint that [`TokenLoad::under_kills`] needs: sessions survive what operators do, and a replica is back as soon as
+    /// it answers, however often it was killed.
+    #[must_use]
+    pub fn endpoint(cluster: &Cluster, pool_size: u16) -> Endpoint {
+        let builder: EndpointBuilder = Endpoint::over(cluster).pooling(pool_size).threads(2);
+        builder.key("session.on_terminate", "\"move\"").key("health.damping_max", "\"0\"").start()
+    }
+
+    /// Half of so many `clients` read and half are on the primary, while server connections of `role` are ended on all
+    /// servers in turn, and servers as a whole start again: replicas in turn, and at last the primary.
     ///
     /// # Panics
     /// When a row is another client's, or clients or servers do not go on.
@@ -81,7 +94,8 @@ impl TokenLoad {
         load: Duration,
     ) -> TokenOutcome {
         let [reading, writing] = [Self::default(), Self::default()];
-        let mut kills = 0;
+        let mut ended = vec![0; cluster.servers().count()];
+        let mut crashes = 0;
         std::thread::scope(|scope| {
             let _over = [&reading, &writing].map(|seen| SetWhenDropped(&seen.is_over));
             for number in 0..clients {
@@ -91,38 +105,54 @@ impl TokenLoad {
                 };
                 scope.spawn(move || seen.ask(role, port, &format!("token {number}")));
             }
-            let answered = |more: u64| {
-                let goals = [&reading, &writing].map(|seen| seen.answers() + more);
-                eventually(PATIENCE, "all go on", || {
-                    reading.answers() >= goals[0] && writing.answers() >= goals[1]
+            let all = || [reading.of_each(), writing.of_each()].concat();
+            eventually(PATIENCE, "all clients have had an answer", || {
+                all().len() == clients && all().iter().all(|answers| *answers > 0)
+            });
+            // A request is sent again to two further servers at most: no client is hit twice by one of its own.
+            let all_go_on = || {
+                let before = all();
+                eventually(PATIENCE, "all clients go on", || {
+                    all().iter().zip(&before).all(|(answers, before)| answers > before)
                 });
             };
             let began = Instant::now();
-            while began.elapsed() < load {
-                for server in cluster.servers() {
-                    answered(40);
-                    kill_one(role, server, Signal::SIGTERM);
-                    kills += 1;
+            for replica in cluster.replicas.iter().cycle() {
+                if began.elapsed() >= load {
+                    break;
                 }
-                // The whole server starts again after this one.
-                let server = &cluster.replicas[kills % 2];
-                kill_one(role, server, Signal::SIGKILL);
-                answered(40);
-                endpoint.await_health(server.name(), true, PATIENCE);
+                for (server, ended) in cluster.servers().zip(&mut ended) {
+                    end_one(role, server);
+                    *ended += 1;
+                    all_go_on();
+                }
+                crash(role, replica);
+                crashes += 1;
+                all_go_on();
+                endpoint.await_health(replica.name(), true, PATIENCE);
             }
-            kill_one(role, &cluster.primary, Signal::SIGKILL);
-            kills += 1;
-            answered(100);
+            crash(role, &cluster.primary);
+            all_go_on();
         });
         let answers = reading.answers() + writing.answers();
-        TokenOutcome { reading: reading.into_errors(), writing: writing.into_errors(), kills, answers }
+        TokenOutcome {
+            reading: reading.into_errors(),
+            writing: writing.into_errors(),
+            ended,
+            crashes,
+            answers,
+        }
+    }
+
+    fn of_each(&self) -> Vec<u64> {
+        lock(&self.answers).iter().map(|answers| answers.load(Ordering::Relaxed)).collect()
     }
 
     fn goes_on(&self) -> bool {
         !self.is_over.load(Ordering::Relaxed)
     }
 
-    fn one_connection(&self, role: PoolRole, port: u16, token: &str) -> Option<String> {
+    fn one_connection(&self, role: PoolRole, port: u16, token: &str, answers: &AtomicU64) -> Option<String> {
         let mut wire = match role.login().try_connect(port) {
             Ok(wire) => wire,
             Err(error) => return Some(format!("login: {error:?}")),
@@ -152,7 +182,7 @@ impl TokenLoad {
                 return Some(format!("{error:?}"));
             }
             is_for(&answer, token, &number);
-            self.answers.fetch_add(1, Ordering::Relaxed);
+            answers.fetch_add(1, Ordering::Relaxed);
         }
         None
     }
@@ -166,10 +196,30 @@ fn is_for(answer: &Answer, token: &str, number: &str) {
     }
 }
 
-/// Ends one of the role's server connections on `server`, if there is one: by a signal that makes all of its
-/// processes end, or as an operator does.
-fn kill_one(role: PoolRole, server: &Server, signal: Signal) {
-    if let Some(&process) = role.processes(server).first() {
-        send_signal(process, signal);
-    }
+/// Ends one of the role's server connections on `server`, once there is one, as an operator does.
+fn end_one(role: PoolRole, server: &Server) {
+    let first = format!("SELECT min(pid) AS pid FROM pg_stat_activity WHERE usename = '{}'", role.name);
+    let sql = format!("SELECT pg_terminate_backend(pid) FROM ({first}) first WHERE pid IS NOT NULL");
+    eventually(PATIENCE, &format!("a server connection of {} is ended", server.name()), || {
+        server.psql(&sql).expect("the server answers") == "t"
+    });
+}
+
+/// Kills one of the role's server connections on `server`, once there is one: all of the server's processes end. Returns
+/// when it has started again.
+fn crash(role: PoolRole, server: &Server) {
+    let what = format!("{} has a server connection", server.name());
+    let (process, _) = within(PATIENCE, &what, || role.processes(server).first().copied());
+    let checkpointer = || server.children_titled("checkpointer");
+    let before = checkpointer();
+    send_signal(process, Signal::SIGKILL);
+    eventually(PATIENCE, &format!("{} starts again", server.name()), || {
+        let now = checkpointer();
+        !now.is_empty() && now != before
+    });
+    eventually(PATIENCE, &format!("{} answers again", server.name()), || server.psql("SELECT 1").is_ok());
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use trunkline_cluster::Cluster;
 use trunkline_tests::{
-    ClientLoad, Endpoint, Pgbench, PoolRole, SetWhenDropped, TokenLoad, eventually, own_cluster, pgbench,
+    ClientLoad, Endpoint, Pgbench, PoolRole, SetWhenDropped, TokenLoad, TokenOutcome, eventually,
+    own_cluster, pgbench,
 };
 
 /// How long anything but the load may take, on a busy machine.
@@ -18,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const PGBENCH_SECONDS: u64 = 20;
 /// Of the rows with tokens.
 const TOKENS_SECONDS: u64 = 60;
+/// Of pgbench.
+const CLIENTS: u64 = 500;
 /// On each of two replicas.
 const POOL_SIZE: u16 = 10;
 /// A read, of rows that the client chooses.
@@ -29,16 +32,33 @@ fn load_of(seconds: u64) -> Duration {
     Duration::from_secs(said.map_or(seconds, |text| text.parse().unwrap()))
 }
 
-/// Kills replicas by turns, the whole server by SIGKILL, and lets them serve again, until `is_over`. How often it did.
-fn kill_replicas(cluster: &Cluster, endpoint: &Endpoint, is_over: &AtomicBool) -> usize {
-    let mut kills = 0;
-    for replica in cluster.replicas.iter().cycle() {
-        if is_over.load(Ordering::Relaxed) {
+/// Waits until so many more statements have been answered, or `is_over`. Whether they were.
+fn goes_on(endpoint: &Endpoint, statements: u64, is_over: &AtomicBool) -> bool {
+    let answered = || endpoint.counted("trunkline_statements_total{");
+    let goal = answered() + statements;
+    let mut is_reached = false;
+    eventually(PATIENCE, "the clients go on", || {
+        is_reached = answered() >= goal;
+        is_reached || is_over.load(Ordering::Relaxed)
+    });
+    is_reached
+}
+
+/// Kills replicas by turns, the whole server by SIGKILL, and lets them serve again, once all clients are in and until `is_over`.
+/// How often each was killed while the clients went on.
+fn kill_replicas(cluster: &Cluster, endpoint: &Endpoint, is_over: &AtomicBool) -> Vec<usize> {
+    let mut kills = vec![0; cluster.replicas.len()];
+    let role = PoolRole { name: "postgres" };
+    let clients = || endpoint.pooled("cl_active", role) + endpoint.pooled("cl_waiting", role);
+    eventually(PATIENCE, "all clients are in", || clients() == CLIENTS || is_over.load(Ordering::Relaxed));
+    for (at, replica) in cluster.replicas.iter().enumerate().cycle() {
+        if !goes_on(endpoint, CLIENTS, is_over) {
             break;
         }
         replica.kill();
-        kills += 1;
         endpoint.await_health(replica.name(), false, PATIENCE);
+        let has_gone_on = goes_on(endpoint, CLIENTS, is_over);
+        kills[at] += usize::from(has_gone_on);
         replica.start().unwrap();
         endpoint.await_health(replica.name(), true, PATIENCE);
         eventually(PATIENCE, "it serves again", || {
@@ -48,14 +68,19 @@ fn kill_replicas(cluster: &Cluster, endpoint: &Endpoint, is_over: &AtomicBool) -
     kills
 }
 
-/// 500 clients by one protocol of pgbench, and how often a replica was killed meanwhile.
-fn under_kills(cluster: &Cluster, endpoint: &Endpoint, protocol: &str, load: Duration) -> (Pgbench, usize) {
+/// 500 clients by one protocol of pgbench, and how often each replica was killed meanwhile.
+fn under_kills(
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    protocol: &str,
+    load: Duration,
+) -> (Pgbench, Vec<usize>) {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let kills = scope.spawn(|| kill_replicas(cluster, endpoint, &is_over));
         let over = SetWhenDropped(&is_over);
-        let seconds = load.as_secs().to_string();
-        let arguments = ["-M", protocol, "-c", "500", "-j", "2", "-T", &seconds];
+        let [clients, seconds] = [CLIENTS, load.as_secs()].map(|number| number.to_string());
+        let arguments = ["-M", protocol, "-c", &clients, "-j", "2", "-T", &seconds];
         let run = pgbench(endpoint.reads(), &arguments, SCRIPT);
         drop(over);
         (run, kills.join().unwrap())
@@ -68,14 +93,19 @@ fn five_hundred_clients_on_twenty_connections_see_no_replica_die() {
     let cluster = own_cluster(2);
     cluster.primary.psql(ClientLoad::TABLES).unwrap();
     cluster.wait_caught_up().unwrap();
-    let endpoint = Endpoint::over(&cluster).pooling(POOL_SIZE).threads(2).start();
+    let builder = Endpoint::over(&cluster).pooling(POOL_SIZE).threads(2);
+    let endpoint = builder.key("health.damping_max", "\"0\"").start();
     for protocol in ["simple", "extended", "prepared"] {
-        let (run, kills) = under_kills(&cluster, &endpoint, protocol, load);
-        assert!(run.is_success && !run.output.contains("aborted"), "{protocol}: {}", run.output);
-        let processed = run.processed.unwrap();
-        println!("{protocol}: {processed} queries, {kills} kills");
-        assert!(processed > 500, "{protocol}: {}", run.output);
-        assert!(kills > 0, "{protocol}: no replica was killed");
+        // On a busy machine a replica may be back too late for the other one's turn.
+        let is_enough = [1, 2, 4].into_iter().any(|factor| {
+            let (run, kills) = under_kills(&cluster, &endpoint, protocol, factor * load);
+            assert!(run.is_success && !run.output.contains("aborted"), "{protocol}: {}", run.output);
+            let processed = run.processed.unwrap();
+            println!("{protocol}: {processed} queries, {kills:?} kills");
+            assert!(processed > CLIENTS, "{protocol}: {}", run.output);
+            kills.iter().all(|kills| *kills > 0)
+        });
+        assert!(is_enough, "{protocol}: not each replica was killed");
     }
 }
 
@@ -83,11 +113,12 @@ fn five_hundred_clients_on_twenty_connections_see_no_replica_die() {
 fn two_hundred_clients_get_their_own_rows_while_servers_are_killed() {
     let cluster = own_cluster(2);
     let role = PoolRole::create(&cluster, "of_tokens");
-    let builder = Endpoint::over(&cluster).pooling(POOL_SIZE).threads(2);
-    let endpoint = builder.key("session.on_terminate", "\"move\"").start();
+    let endpoint = TokenLoad::endpoint(&cluster, POOL_SIZE);
     let outcome = TokenLoad::under_kills(&cluster, &endpoint, role, 200, load_of(TOKENS_SECONDS));
-    println!("{} answers, {} kills, {} writers told", outcome.answers, outcome.kills, outcome.writing.len());
-    assert!(outcome.reading.is_empty(), "{:#?}", outcome.reading);
-    // Each connection to the primary may have had a request in flight.
-    assert!(outcome.writing.len() <= usize::from(POOL_SIZE) * outcome.kills, "{outcome:#?}");
+    let TokenOutcome { reading, writing, ended, crashes, answers } = outcome;
+    println!("{answers} answers, {ended:?} ended, {crashes} crashes, {} writers told", writing.len());
+    assert!(reading.is_empty(), "{reading:#?}");
+    // Each connection to the primary that was ended may have had a request in flight, and so may all that ended with it.
+    assert!(writing.len() <= ended[0] + usize::from(POOL_SIZE), "{writing:#?}");
+    assert!(ended.iter().all(|ended| *ended > 0) && crashes > 0, "{ended:?} {crashes}");
 }
