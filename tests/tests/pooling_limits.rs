@@ -14,6 +14,8 @@ use trunkline_tests::{
 
 #[path = "pooling_limits/room.rs"]
 mod room;
+#[path = "pooling_limits/times.rs"]
+mod times;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What a client must not be kept waiting for where a server answers at once. Clients were, for 13 s and more.

@@ -171,11 +171,11 @@ impl Relay {
                 Poll::Ready(Ok(_)) => {}
             }
         }
-        self.search(start)
+        self.search(start, Instant::now())
     }
 
-    /// Begins to search for a server, with what the pools have answered.
-    pub(super) fn search(&mut self, start: Option<PoolStart>) -> Next {
+    /// Begins to search for a server, with what the pools have answered, for a request that has waited since then.
+    pub(super) fn search(&mut self, start: Option<PoolStart>, since: Instant) -> Next {
         if self.context.seat.is_some() {
             self.follow_reload();
         }
@@ -183,7 +183,7 @@ impl Relay {
         next.start = start;
         self.context.own = Arc::clone(&next.own);
         let search = Box::pin(next.take(self.context.left.as_deref().copied()));
-        self.server = Attachment::Taking(Box::new(Taking { search, since: Instant::now() }));
+        self.server = Attachment::Taking(Box::new(Taking { search, since }));
         Next::Again
     }
 

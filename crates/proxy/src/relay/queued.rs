@@ -86,7 +86,7 @@ impl Relay {
         // The verdicts may have changed meanwhile.
         if start.server().is_some_and(|server| !self.is_allowed_on(server)) {
             self.put_back(Some(start));
-            return self.search(None);
+            return self.search(None, waited.since);
         }
         let left =
             if self.may_stay_on(last.server) { self.take_up(cx, start, last, waited) } else { Some(start) };
@@ -96,7 +96,7 @@ impl Relay {
                 self.slot.set_due(None);
                 Next::Again
             }
-            start => self.search(start),
+            start => self.search(start, waited.since),
         }
     }
 
@@ -124,7 +124,7 @@ impl Relay {
         }
         if is_over {
             self.server = Attachment::Detached;
-            return self.search(None);
+            return self.search(None, since);
         }
         if let Some(next) = self.look_around(now) {
             return next;
@@ -156,7 +156,10 @@ impl Relay {
             return None;
         }
         match std::mem::replace(&mut self.server, Attachment::Detached) {
-            Attachment::Queued(queued) => Some(self.search(Some(PoolStart::Wait(queued.ticket)))),
+            Attachment::Queued(queued) => {
+                let since = queued.ticket.since;
+                Some(self.search(Some(PoolStart::Wait(queued.ticket)), since))
+            }
             other => {
                 self.server = other;
                 Some(Next::Again)
