@@ -2,11 +2,16 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use trunkline_cluster::Server;
 use trunkline_codec::write;
-use trunkline_tests::{Auth, Endpoint, EndpointBuilder, PoolRole, Wire, eventually, shared_cluster};
+use trunkline_tests::{Auth, Endpoint, EndpointBuilder, PoolRole, Wire, eventually, shared_cluster, within};
+
+#[path = "pooling_logins/by_password.rs"]
+mod by_password;
+#[path = "pooling_logins/modes.rs"]
+mod modes;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Beyond `cache_ttl`, a server has to let a client of the role in again.
@@ -40,6 +45,21 @@ fn leave(mut wire: Wire) {
     assert_eq!(wire.read_to_end().as_deref(), Some(&[][..]));
 }
 
+/// What a round with an endpoint of its own gives within the minute for which a server's word for a client is good: one that
+/// takes nearly as long, on a busy machine, is repeated.
+#[track_caller]
+fn while_vouched_for<T>(mut round: impl FnMut() -> T) -> T {
+    const LONGEST: Duration = Duration::from_secs(50);
+    for _ in 0..3 {
+        let began = Instant::now();
+        let seen = round();
+        if began.elapsed() < LONGEST {
+            return seen;
+        }
+    }
+    panic!("each of three rounds took longer than {LONGEST:?}");
+}
+
 fn await_idle(endpoint: &Endpoint, role: PoolRole) {
     eventually(PATIENCE, "a connection is idle", || {
         endpoint.pooled("sv_idle", role) == 1 && endpoint.pooled("sv_active", role) == 0
@@ -50,17 +70,21 @@ fn await_idle(endpoint: &Endpoint, role: PoolRole) {
 fn a_new_client_of_a_warm_pool_costs_the_server_no_login() {
     let role = role("of_warmth");
     for threads in [1, 2] {
-        let endpoint = transactions(5).threads(threads).key("auth.cache_ttl", LONG).start();
-        leave(role.connect(endpoint.writes()));
-        await_idle(&endpoint, role);
-        let mut processes = BTreeSet::new();
-        for _ in 0..50 {
-            let mut wire = role.connect(endpoint.writes());
-            processes.insert(wire.value(WHO));
-            leave(wire);
-        }
-        assert_eq!(processes.len(), 1, "{processes:?}");
-        assert_eq!(role.processes(primary()).len(), 1);
+        let builder = transactions(5).threads(threads).key("auth.cache_ttl", LONG);
+        let (processes, open) = while_vouched_for(|| {
+            let endpoint = builder.clone().start();
+            leave(role.connect(endpoint.writes()));
+            await_idle(&endpoint, role);
+            let mut processes = BTreeSet::new();
+            for _ in 0..50 {
+                let mut wire = role.connect(endpoint.writes());
+                processes.insert(wire.value(WHO));
+                leave(wire);
+            }
+            (processes, role.processes(primary()).len())
+        });
+        assert_eq!((processes.len(), open), (1, 1), "{processes:?}");
+        eventually(PATIENCE, "none stays", || role.processes(primary()).is_empty());
     }
 }
 
@@ -104,6 +128,33 @@ fn whose_password_is_no_longer_valid_gets_no_connection_that_is_logged_in() {
             eventually(PATIENCE, grant, || try_it().is_ok());
         }
     }
+}
+
+#[test]
+fn who_may_no_longer_connect_to_a_database_is_told_so_by_its_server() {
+    let role = role("of_connect");
+    let [grant, revoke] =
+        ["GRANT $ TO", "REVOKE $ FROM"].map(|sql| sql.replace('$', "CONNECT ON DATABASE of_connect"));
+    let made = format!("CREATE DATABASE of_connect; {revoke} PUBLIC; {grant} of_connect");
+    primary().psql(&made).unwrap();
+    let mut login = role.login();
+    login.parameters = vec![("database".to_owned(), "of_connect".to_owned())];
+    // A server's word is good for a minute, if that is less.
+    let endpoint = transactions(2).key("auth.cache_ttl", "\"1s\"").start();
+    let try_it = || login.try_connect(endpoint.writes()).map(leave);
+    let mut before = login.connect(endpoint.writes());
+    fine(&mut before, "SELECT 1");
+    try_it().unwrap();
+    primary().psql(&format!("{revoke} of_connect")).unwrap();
+    let (error, _) = within(PATIENCE, "a new client is refused", || try_it().err());
+    assert_eq!(error.code, "42501", "{error:?}");
+    for words in ["permission denied for database \"of_connect\"", "User does not have CONNECT privilege."] {
+        assert!(error.text.contains(words), "{error:?}");
+    }
+    assert_eq!(before.value("SELECT 'in'"), "in");
+    let _refused = try_it().unwrap_err();
+    primary().psql(&format!("{grant} of_connect")).unwrap();
+    eventually(PATIENCE, "it is let in again", || try_it().is_ok());
 }
 
 #[test]
@@ -152,31 +203,37 @@ fn a_client_whose_login_is_relayed_keeps_its_server_connection() {
 fn session_mode_gives_the_next_client_a_clean_connection_without_a_login() {
     let role = role("of_reuse");
     for threads in [1, 2] {
-        let endpoint = reusing().threads(threads).key("auth.cache_ttl", LONG).start();
-        let mut processes = BTreeSet::new();
-        for turn in 0..10 {
-            let mut wire = role.connect(endpoint.writes());
-            processes.insert(wire.value(WHO));
-            for (sql, expected) in [
-                ("SELECT current_setting('work_mem') = current_setting('maintenance_work_mem')", "f"),
-                ("SELECT count(*) FROM pg_prepared_statements", "0"),
-                ("SELECT count(*) FROM pg_listening_channels()", "0"),
-                ("SELECT count(*) FROM pg_class WHERE relname = 'mine' AND pg_table_is_visible(oid)", "0"),
-                ("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()", "0"),
-                ("SELECT count(*) FROM pg_cursors WHERE name = 'c'", "0"),
-                ("SELECT count(*) WHERE current_setting('app.turn', true) <> ''", "0"),
-            ] {
-                assert_eq!(wire.value(sql), expected, "{sql} in turn {turn}");
-            }
-            fine(&mut wire, "SET work_mem = '64MB'; SET maintenance_work_mem = '64MB'; LISTEN news");
-            fine(&mut wire, "CREATE TEMP TABLE mine (i int); SELECT pg_advisory_lock(9)");
-            fine(&mut wire, "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT");
-            assert_eq!(wire.prepare("s", "SELECT 1").error, None);
-            leave(wire);
-            await_idle(&endpoint, role);
-        }
+        let builder = reusing().threads(threads).key("auth.cache_ttl", LONG);
+        let processes = while_vouched_for(|| {
+            let endpoint = builder.clone().start();
+            let turns = (0..10).map(|turn| leaves_all_kinds_of_state(&endpoint, role, turn));
+            turns.collect::<BTreeSet<String>>()
+        });
         assert_eq!(processes.len(), 1, "{processes:?}");
     }
+}
+
+/// A client that finds nothing of others and leaves all kinds of state. The process of its server connection.
+fn leaves_all_kinds_of_state(endpoint: &Endpoint, role: PoolRole, turn: u32) -> String {
+    let mut wire = role.connect(endpoint.writes());
+    let process = wire.value(WHO);
+    for (sql, expected) in [
+        ("SELECT current_setting('work_mem') = current_setting('maintenance_work_mem')", "f"),
+        ("SELECT count(*) FROM pg_prepared_statements", "0"),
+        ("SELECT count(*) FROM pg_listening_channels()", "0"),
+        ("SELECT count(*) FROM pg_class WHERE relname = 'mine' AND pg_table_is_visible(oid)", "0"),
+        ("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()", "0"),
+        ("SELECT count(*) FROM pg_cursors WHERE name = 'c'", "0"),
+    ] {
+        assert_eq!(wire.value(sql), expected, "{sql} in turn {turn}");
+    }
+    fine(&mut wire, "SET work_mem = '64MB'; SET maintenance_work_mem = '64MB'; LISTEN news");
+    fine(&mut wire, "CREATE TEMP TABLE mine (i int); SELECT pg_advisory_lock(9)");
+    fine(&mut wire, "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT");
+    assert_eq!(wire.prepare("s", "SELECT 1").error, None);
+    leave(wire);
+    await_idle(endpoint, role);
+    process
 }
 
 #[test]
@@ -186,6 +243,8 @@ fn session_mode_closes_a_connection_that_nothing_can_clean() {
     for sql in ["SET app.turn = 'x'", "BEGIN; SELECT 1", "SELECT setseed(0.5)"] {
         let mut wire = role.connect(endpoint.writes());
         let process: i32 = wire.value(WHO).parse().unwrap();
+        let of_others = "SELECT count(*) WHERE current_setting('app.turn', true) IS NOT NULL";
+        assert_eq!(wire.value(of_others), "0", "before {sql}");
         fine(&mut wire, sql);
         leave(wire);
         eventually(PATIENCE, &format!("the connection is closed after {sql}"), || {
