@@ -2,9 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use trunkline_tests::{Answer, Endpoint, PoolRole, Wire, eventually, shared_cluster};
+use trunkline_tests::{Answer, Endpoint, PoolRole, SetWhenDropped, Wire, eventually, shared_cluster};
 
 #[path = "pooling/sequences.rs"]
 mod sequences;
@@ -49,6 +50,7 @@ fn waits_for(pool: &Endpoint, role: PoolRole, (pinned, unpin): (&mut Wire, &str)
     other.send_query(probe);
     eventually(PATIENCE, "the other client waits", || pool.pooled("cl_waiting", role) == 1);
     assert_eq!(pinned.value("SELECT 'goes on'"), "goes on");
+    assert_eq!(pool.pooled("cl_waiting", role), 1, "who waits is served before a client that is not pinned");
     run(pinned, unpin);
     let answer = other.read_answer();
     assert_eq!(answer.error, None, "{probe} after {unpin}");
@@ -293,6 +295,26 @@ fn a_listening_client_gets_its_notifications() {
     }
 }
 
+/// What a client is answered whose request is canceled until it is: a cancel that comes before the request is for nothing, and
+/// whether it waits is not asked, since the question would wake it.
+fn canceled(client: &mut Wire, port: u16) -> Answer {
+    const EVERY: Duration = Duration::from_millis(100);
+    let packet = client.cancel_packet();
+    let is_answered = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _answered = SetWhenDropped(&is_answered);
+        scope.spawn(|| {
+            while !is_answered.load(Ordering::Relaxed) {
+                let mut cancel = Wire::connect(port);
+                cancel.send(&packet);
+                assert_eq!(cancel.read_to_end().as_deref(), Some(&[][..]));
+                std::thread::sleep(EVERY);
+            }
+        });
+        client.read_answer()
+    })
+}
+
 #[test]
 fn a_client_may_cancel_a_request_that_waits_for_a_connection() {
     let role = role("of_waits");
@@ -305,10 +327,7 @@ fn a_client_may_cancel_a_request_that_waits_for_a_connection() {
                 "simple" => second.send_query("SELECT 1; SELECT 2"),
                 _extended => second.send_extended("SELECT $1::int", &["1"]),
             }
-            // Not asked whether it waits: the question would wake it.
-            std::thread::sleep(Duration::from_millis(300));
-            second.cancel(pool.writes());
-            let answer = second.read_answer();
+            let answer = canceled(&mut second, pool.writes());
             assert_eq!(code(&answer), "57014", "{ask}: {}", answer.tags());
             eventually(PATIENCE, "nobody waits", || pool.pooled("cl_waiting", role) == 0);
         }
