@@ -34,30 +34,35 @@ enum Pooling {
 #[test]
 #[ignore = "some minutes: make test-long"]
 fn in_session_mode_clients_can_tell_nothing() {
-    let table = through_trunkline(Pooling::Session, PATIENT);
-    assert_nothing_is_told(&table, "");
+    assert_nothing_is_told(Pooling::Session, PATIENT, "", SAME_MIN);
 }
 
 #[test]
 fn in_transaction_mode_clients_can_tell_nothing() {
-    let table = through_trunkline(Pooling::Transaction { pool_size: 2 }, UNHURRIED);
     // Two clients keep both connections while a third comes.
     let waits = "listen-two waits\nlisten-both waits\nlock-shared waits\ntemp-schema-quoted waits\ntemp-function waits\n\
                  temp-type waits\ntemp-domain waits";
-    assert_nothing_is_told(&table, &format!("{KNOWN_IN_TRANSACTION_MODE}\n{ASKED_FIRST}\n{waits}"));
+    let known = format!("{KNOWN_IN_TRANSACTION_MODE}\n{ASKED_FIRST}\n{waits}");
+    assert_nothing_is_told(Pooling::Transaction { pool_size: 2 }, UNHURRIED, &known, SAME_MIN);
 }
 
 #[test]
 #[ignore = "some minutes: make test-long"]
 fn with_one_server_connection_clients_wait_and_can_tell_nothing_more() {
-    let table = through_trunkline(Pooling::Transaction { pool_size: 1 }, IMPATIENT);
     // Whoever waits for the only connection gets it soon after its client has added rows, and before that asks.
     let known = format!("{KNOWN_IN_TRANSACTION_MODE}\n{ASKED_FIRST}\n{ASKED_TOO_LATE}\n* waits");
-    assert_nothing_is_told(&table, &known);
+    assert_nothing_is_told(Pooling::Transaction { pool_size: 1 }, IMPATIENT, &known, SAME_WITH_ONE_MIN);
 }
 
-/// What docs/pooling.md says that a client can tell.
-const KNOWN_IN_TRANSACTION_MODE: &str = "same-process-later\ndefault-of-database\ndefault-of-role";
+/// Of how many scenarios nothing can be told, of all that there are.
+const SAME_MIN: usize = 900;
+/// The same where clients wait for the only connection.
+const SAME_WITH_ONE_MIN: usize = 600;
+
+/// What docs/pooling.md says that a client can tell. A default of half a second ago may be missing, or still be there: that
+/// is no other client's state.
+const KNOWN_IN_TRANSACTION_MODE: &str = "same-process-later lost\n\
+    default-of-database lost\ndefault-of-database leak\ndefault-of-role lost\ndefault-of-role leak";
 
 /// Questions for what `nextval` and `setval` gave, which may come too late on a machine that is busy for long, if they are the
 /// first of their database. They show nobody else's value.
@@ -65,8 +70,9 @@ const ASKED_FIRST: &str = "sequence-currval lost\nsequence-lastval lost\nsequenc
     sequence-rolled-back lost\nsequence-discard lost\nsequence-cache lost\nutility-sequence-by-call lost";
 
 /// Questions for what a column's default took from a sequence, with another request between.
-const ASKED_TOO_LATE: &str = "sequence-serial\nsequence-identity\nnumbered-transaction\nnumbered-rolled-back\n\
-    numbered-extended\nnumbered-returning\nnumbered-with\nnumbered-function\nnumbered-prepared\nnumbered-both";
+const ASKED_TOO_LATE: &str = "sequence-serial lost\nsequence-identity lost\nnumbered-transaction lost\n\
+    numbered-rolled-back lost\nnumbered-extended lost\nnumbered-returning lost\nnumbered-with lost\n\
+    numbered-function lost\nnumbered-prepared lost\nnumbered-both lost";
 
 #[test]
 fn what_leaks_through_pgbouncer_is_found() {
@@ -97,7 +103,9 @@ fn cluster() -> Cluster {
     cluster_of(install, 0, &[("max_prepared_transactions", "10"), ("max_connections", "200")])
 }
 
-fn through_trunkline(pooling: Pooling, wait: Duration) -> TortureTable {
+/// What can be told through Trunkline but for what is `known`. What differs for all clients, but is nobody else's state, is
+/// played once more alone: on a busy machine an answer may be late.
+fn through_trunkline(pooling: Pooling, wait: Duration, known: &Allowed) -> TortureTable {
     let cluster = cluster();
     let builder = Endpoint::over(&cluster).auth(Auth::Verify);
     let builder = match pooling {
@@ -107,10 +115,32 @@ fn through_trunkline(pooling: Pooling, wait: Duration) -> TortureTable {
         }
     };
     let endpoint = builder.start();
-    played(&cluster, endpoint.writes(), wait)
+    let mut table = played(&cluster, endpoint.writes(), wait);
+    let told = table.unaccepted(known).into_iter();
+    let again = told.filter(|result| result.judged.verdict != TortureVerdict::Leak);
+    let again: Vec<String> = again.map(|result| result.name.clone()).collect();
+    if again.is_empty() {
+        return table;
+    }
+    println!("once more alone: {}", again.join(" "));
+    let mut options = options(&cluster, endpoint.writes(), wait);
+    options.jobs = 1;
+    options.only.clone_from(&again);
+    for result in run(&options, &|_, _| {}).expect("the scenarios can be played").results {
+        // Those of which the name is only a part are played, too.
+        let known = table.results.iter_mut().find(|known| known.name == result.name);
+        if let Some(known) = known.filter(|known| again.contains(&known.name)) {
+            *known = result;
+        }
+    }
+    table
 }
 
 fn played(cluster: &Cluster, port: u16, wait: Duration) -> TortureTable {
+    run(&options(cluster, port, wait), &|_, _| {}).expect("the scenarios can be played")
+}
+
+fn options(cluster: &Cluster, port: u16, wait: Duration) -> TortureOptions {
     let at = |port| Dsn {
         place: Place::Tcp("127.0.0.1".to_owned(), port),
         user: "postgres".to_owned(),
@@ -118,17 +148,21 @@ fn played(cluster: &Cluster, port: u16, wait: Duration) -> TortureTable {
         database: "appdb".to_owned(),
     };
     let direct = at(cluster.primary.port());
-    let options =
-        TortureOptions { pooler: at(port), direct, only: Vec::new(), wait, jobs: JOBS, reasons: None };
-    run(&options, &|_, _| {}).expect("the scenarios can be played")
+    TortureOptions { pooler: at(port), direct, only: Vec::new(), wait, jobs: JOBS, reasons: None }
 }
 
+/// Trunkline's clients can tell nothing but what is `known`, and of so many scenarios nothing at all.
 #[track_caller]
-fn assert_nothing_is_told(table: &TortureTable, known: &str) {
+fn assert_nothing_is_told(pooling: Pooling, wait: Duration, known: &str, same_min: usize) {
+    let known = Allowed::parse(known);
+    let table = through_trunkline(pooling, wait, &known);
     println!("{}", table.totals());
-    let told = table.unaccepted(&Allowed::parse(known)).into_iter().cloned().collect();
+    let told = table.unaccepted(&known).into_iter().cloned().collect();
     let told = TortureTable { results: told, took: table.took };
     assert!(told.results.is_empty(), "{}{}", told.text(), table.totals());
+    // The role and the server have all that the scenarios need.
+    assert_eq!(table.count(TortureVerdict::Skipped), 0, "{}", table.text());
+    assert!(table.count(TortureVerdict::Same) >= same_min, "{}", table.totals());
 }
 
 /// Debian's newest, in transaction mode, with one server connection for each database.

@@ -17,6 +17,8 @@ use crate::verdict::{Judged, TortureVerdict, fault_of_direct, judge};
 
 /// Most databases played on at once.
 pub const JOBS_MAX: usize = 16;
+/// Longest wait for an answer on a direct connection, where none is missing: what is slow there is the machine.
+const DIRECT_WAIT: Duration = Duration::from_secs(30);
 /// The role that scenarios change to, where the login may make one.
 pub const OTHER_ROLE: &str = "torture_other";
 
@@ -29,7 +31,7 @@ pub struct TortureOptions {
     pub direct: Dsn,
     /// Only scenarios whose name contains one of these; all where there is none.
     pub only: Vec<String>,
-    /// Longest wait of a client for an answer. A pooler that keeps its server connections for others is waited for twice.
+    /// Longest wait of a client for the pooler's answer. A pooler that keeps its server connections for others is waited for twice.
     pub wait: Duration,
     /// How many databases are played on at once. One is the DSNs' own; for more, `DATABASE_torture_N` are made and dropped.
     pub jobs: usize,
@@ -124,7 +126,7 @@ fn compared(
     if !prompter.has(scenario.need)? {
         return Ok((Judged::plain(TortureVerdict::Skipped), BTreeSet::new()));
     }
-    let direct = play(scenario, Stage::Direct, prompter, wait)?;
+    let direct = play(scenario, Stage::Direct, prompter, wait.max(DIRECT_WAIT))?;
     if let Some(fault) = fault_of_direct(scenario, &direct) {
         return Ok((fault, BTreeSet::new()));
     }
