@@ -57,7 +57,7 @@ fn with_one_server_connection_clients_wait_and_can_tell_nothing_more() {
 /// Of how many scenarios nothing can be told, of all that there are.
 const SAME_MIN: usize = 900;
 /// The same where clients wait for the only connection.
-const SAME_WITH_ONE_MIN: usize = 600;
+const SAME_WITH_ONE_MIN: usize = 400;
 
 /// What docs/pooling.md says that a client can tell. A default of half a second ago may be missing, or still be there: that
 /// is no other client's state.

@@ -191,6 +191,7 @@ impl Playing<'_> {
             Act::Ask(flight, until) if !is_logged_in => {
                 *seen = self.with(player, |client, deadline| ask(client, flight, *until, deadline));
             }
+            Act::Send(flight) if !is_logged_in => *seen = self.with(player, |client, _| send(client, flight)),
             Act::Ask(_, until) | Act::Read(until) => {
                 let mut more = seen.clone();
                 *seen = self.with(player, |client, deadline| {
