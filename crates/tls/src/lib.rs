@@ -1,6 +1,6 @@
 //! TLS without I/O: configurations made of files, and records sealed and opened.
 //!
-//! One file, [`records`], knows how rustls is driven; nobody else names a type of its connections.
+//! One module, [`records`], knows how rustls is driven; nobody else names a type of its connections.
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that cannot go on panics"))]
 
 pub mod accept;

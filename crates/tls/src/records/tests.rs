@@ -1,3 +1,6 @@
+use rustls::unbuffered::ConnectionState;
+
+use super::driven::End as _;
 use super::*;
 use crate::testing::configs;
 
