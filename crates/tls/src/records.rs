@@ -12,7 +12,7 @@ use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{ClientConfig, Error, HandshakeKind, ProtocolVersion, ServerConfig};
 
-use self::driven::{close, open, seal};
+use self::driven::{close, last_words, open, seal};
 use crate::EndPoint;
 use crate::ciphers::Negotiated;
 
@@ -246,10 +246,19 @@ impl Records {
         }
     }
 
+    /// Why nothing is sealed or opened any more.
+    #[must_use]
+    pub fn failure(&self) -> Option<&TlsError> {
+        self.failure.as_deref()
+    }
+
     /// Says that no more plaintext comes (close_notify), in what is appended to `out`.
     pub fn close(&mut self, out: &mut Vec<u8>) {
-        if self.failure.is_some() {
-            return;
+        match self.failure.as_deref() {
+            None => {}
+            // Alerts can be sealed even now, and rustls has one ready.
+            Some(TlsError(Error::EncryptError)) => return self.side.last_words(&mut self.rest, out),
+            Some(_of_the_peer) => return,
         }
         let mut space = [0; MESSAGE_EXTRA_MAX];
         let written = match &mut self.side {
@@ -271,6 +280,13 @@ impl Side {
         match self {
             Side::Server(end) => open(end.as_mut(), sealed, is_settled, plain, out),
             Side::Client(end) => open(end.as_mut(), sealed, is_settled, plain, out),
+        }
+    }
+
+    fn last_words(&mut self, rest: &mut [u8], out: &mut Vec<u8>) {
+        match self {
+            Side::Server(end) => last_words(end.as_mut(), rest, out),
+            Side::Client(end) => last_words(end.as_mut(), rest, out),
         }
     }
 }

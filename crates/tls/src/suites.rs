@@ -1,9 +1,15 @@
-//! The cipher suites of TLS 1.3, with a key schedule that computes less.
+//! The cipher suites: those of TLS 1.3 with a key schedule that computes less, those of TLS 1.2 with keys that last.
 //!
 //! A handshake derives some twenty keys, each by an HMAC under a secret that several of them come from. The library of
 //! ciphers begins every HMAC with the two blocks of its key. Here these are computed once for each secret, and not at all
 //! for the one that all handshakes begin with. Its SHA-384 does without AVX on processors other than Intel's, too.
 //! Source: aws-lc, crypto/fipsmodule/hkdf/hkdf.c, `HKDF_expand`; crypto/fipsmodule/sha/internal.h, `sha512_avx_capable`.
+//!
+//! In TLS 1.2 no key is renewed, and rustls ends a connection that has sealed 2^24 records by AES-GCM: a session of some
+//! hours, or an idle one of months. OpenSSL sets no such bound, so that a client or server of PostgreSQL reaches none, and
+//! a proxy between them may not either. What AES-GCM cannot do without is kept: each record has a nonce of its own, made
+//! from its number, for 2^64 of them. Source: OpenSSL, ssl/record/methods/tls_common.c, `tls_increment_sequence_ctr`;
+//! rustls, crypto/aws_lc_rs/tls12.rs; RFC 5288, 3.
 
 use std::marker::PhantomData;
 use std::sync::LazyLock;
@@ -13,7 +19,7 @@ use rustls::crypto::hash::{Context, Hash, HashAlgorithm, Output};
 use rustls::crypto::hmac::{Hmac as RustlsHmac, Key, Tag};
 use rustls::crypto::tls13::{Hkdf, HkdfExpander, HkdfUsingHmac, OkmBlock, OutputLengthError};
 use rustls::crypto::{CipherSuiteCommon, CryptoProvider, aws_lc_rs};
-use rustls::{SupportedCipherSuite, Tls13CipherSuite};
+use rustls::{SupportedCipherSuite, Tls12CipherSuite, Tls13CipherSuite};
 use sha2::{Digest, Sha256, Sha384};
 
 /// The library of ciphers, with these suites in their places.
@@ -23,8 +29,34 @@ pub(crate) fn provider() -> CryptoProvider {
         if let Some(own) = SUITES.iter().find(|own| own.common.suite == suite.suite()) {
             *suite = SupportedCipherSuite::Tls13(own);
         }
+        if let Some(own) = LASTING.iter().find(|own| own.common.suite == suite.suite()) {
+            *suite = SupportedCipherSuite::Tls12(own);
+        }
     }
     provider
+}
+
+/// The suites of TLS 1.2.
+static LASTING: LazyLock<Vec<Tls12CipherSuite>> = LazyLock::new(|| tls12_for(u64::MAX));
+
+/// The suites of TLS 1.2, whose keys seal so many records.
+pub(crate) fn tls12_for(records_max: u64) -> Vec<Tls12CipherSuite> {
+    let known = aws_lc_rs::default_provider().cipher_suites;
+    let tls12 = known.iter().filter_map(|suite| match suite {
+        SupportedCipherSuite::Tls12(suite) => Some(*suite),
+        SupportedCipherSuite::Tls13(_) => None,
+    });
+    let with_limit = |suite: &Tls12CipherSuite| {
+        let CipherSuiteCommon { suite: name, hash_provider, .. } = suite.common;
+        Tls12CipherSuite {
+            common: CipherSuiteCommon { suite: name, hash_provider, confidentiality_limit: records_max },
+            prf_provider: suite.prf_provider,
+            kx: suite.kx,
+            sign: suite.sign,
+            aead_alg: suite.aead_alg,
+        }
+    };
+    tls12.map(with_limit).collect()
 }
 
 static SUITES: LazyLock<Vec<Tls13CipherSuite>> = LazyLock::new(|| {
@@ -223,6 +255,16 @@ mod tests {
             assert!(SUITES.iter().any(|suite| std::ptr::eq(suite, own)), "{known:?}");
             assert_eq!(own.common.confidentiality_limit, known.common.confidentiality_limit);
         }
+    }
+
+    #[test]
+    fn no_key_of_tls_1_2_is_used_up() {
+        let own = provider().cipher_suites;
+        let limits = own.iter().filter_map(|suite| match suite {
+            SupportedCipherSuite::Tls12(suite) => Some(suite.common.confidentiality_limit),
+            SupportedCipherSuite::Tls13(_) => None,
+        });
+        assert_eq!(limits.collect::<Vec<_>>(), [u64::MAX; 6]);
     }
 
     proptest! {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use trunkline_reactor::{Accepted, Stream, timer};
-use trunkline_tls::{EndPoint, Negotiated, Records, Subject};
+use trunkline_tls::{EndPoint, Negotiated, Records, Subject, TlsError};
 
 use crate::limits::{LINGER, LINGER_BYTES_MAX};
 use crate::memory;
@@ -136,6 +136,16 @@ impl Transport {
     pub fn peer_subject(&self) -> Option<Subject> {
         match self {
             Transport::Tls(stream) => stream.peer_subject(),
+            Transport::Plain(_) | Transport::Memory(_) => None,
+        }
+    }
+
+    /// Why TLS carries no byte any more: the peer has broken its rules or refused it, or its keys are used up. `None` where
+    /// it does, and without TLS.
+    #[must_use]
+    pub fn tls_failure(&self) -> Option<TlsError> {
+        match self {
+            Transport::Tls(stream) => stream.failure(),
             Transport::Plain(_) | Transport::Memory(_) => None,
         }
     }

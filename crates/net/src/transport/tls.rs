@@ -78,6 +78,26 @@ impl Backlog {
     }
 }
 
+impl TlsState {
+    /// Whether no more is read from the socket.
+    fn is_over(&self) -> bool {
+        self.has_ended || self.records.failure().is_some()
+    }
+
+    /// Whether a read needs no socket.
+    fn is_readable(&self) -> bool {
+        !self.plain.is_empty() || self.is_over()
+    }
+
+    /// What a read gets that no plaintext waits for, and no socket: the end, or why there is no more.
+    fn end(&self) -> Option<io::Result<usize>> {
+        match self.records.failure() {
+            _ if self.has_ended => Some(Ok(0)),
+            failure => failure.map(|error| Err(refused(error))),
+        }
+    }
+}
+
 /// What opened records have led to.
 struct OpenedInto {
     /// Bytes of plaintext in the reader's space.
@@ -109,6 +129,11 @@ impl TlsStream {
     /// Version and cipher.
     pub(super) fn negotiated(&self) -> Option<Negotiated> {
         self.state.borrow().records.negotiated()
+    }
+
+    /// Why no byte can be read or written any more.
+    pub(super) fn failure(&self) -> Option<TlsError> {
+        self.state.borrow().records.failure().cloned()
     }
 
     /// Opens records: as much plaintext as fits goes to `space`, the rest waits.
@@ -149,18 +174,18 @@ impl TlsStream {
     }
 
     /// What waits to be read without the socket: plaintext, or the end.
-    fn take_waiting(&self, space: &mut [u8], is_peek: bool) -> Option<usize> {
+    fn take_waiting(&self, space: &mut [u8], is_peek: bool) -> Option<io::Result<usize>> {
         let mut state = self.state.borrow_mut();
         let waiting = state.plain.waiting();
         if waiting.is_empty() {
-            return state.has_ended.then_some(0);
+            return state.end();
         }
         let count = space.len().min(waiting.len());
         space[..count].copy_from_slice(&waiting[..count]);
         if !is_peek {
             state.plain.advance(count);
         }
-        Some(count)
+        Some(Ok(count))
     }
 
     /// Reads records until there is plaintext for `space`, or the end; what does not fit waits.
@@ -203,7 +228,7 @@ impl TlsStream {
 
     pub(crate) fn poll_recv(&self, cx: &Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
         match self.take_waiting(space, false) {
-            Some(count) => Poll::Ready(Ok(count)),
+            Some(read) => Poll::Ready(read),
             None => self.poll_records(cx, space),
         }
     }
@@ -212,17 +237,15 @@ impl TlsStream {
         if self.take_waiting(space, true).is_none() {
             ready!(self.poll_records(cx, &mut []))?;
         }
-        Poll::Ready(Ok(self.take_waiting(space, true).unwrap_or(0)))
+        Poll::Ready(self.take_waiting(space, true).unwrap_or(Ok(0)))
     }
 
     pub(crate) fn may_read(&self) -> bool {
-        let state = self.state.borrow();
-        !state.plain.is_empty() || state.has_ended || self.socket.may_read()
+        self.state.borrow().is_readable() || self.socket.may_read()
     }
 
     pub(crate) fn has_news(&self) -> bool {
-        let state = self.state.borrow();
-        !state.plain.is_empty() || state.has_ended || self.socket.has_news()
+        self.state.borrow().is_readable() || self.socket.has_news()
     }
 
     /// Gives the connection up. `None` for one in memory, and for one that the socket has not taken all of.
@@ -230,7 +253,7 @@ impl TlsStream {
         let Self { socket, state } = self;
         let state = state.into_inner();
         let Transport::Plain(stream) = socket else { return Ok(None) };
-        if !state.sealed.is_empty() || !state.plain.is_empty() || state.has_ended {
+        if !state.sealed.is_empty() || state.is_readable() {
             return Ok(None);
         }
         Ok(Some((stream.release()?, state)))
@@ -245,7 +268,7 @@ impl TlsStream {
     }
 
     pub(crate) fn poll_read_closed(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.state.borrow().has_ended { Poll::Ready(()) } else { self.socket.poll_read_closed(cx) }
+        if self.state.borrow().is_over() { Poll::Ready(()) } else { self.socket.poll_read_closed(cx) }
     }
 
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {

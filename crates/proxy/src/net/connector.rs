@@ -148,7 +148,7 @@ impl Connector {
         match self {
             Connector::Network => trunkline_net::connect(remote(address), timeout).await,
             #[cfg(test)]
-            Connector::Memory(network) => network.connect(address),
+            Connector::Memory(network) => network.connect(address).await,
         }
     }
 
@@ -160,7 +160,7 @@ impl Connector {
         let mut stream = match self {
             Connector::Network => trunkline_net::open(remote(to.address)).await?,
             #[cfg(test)]
-            Connector::Memory(network) => network.connect(to.address)?,
+            Connector::Memory(network) => network.connect(to.address).await?,
         };
         if let Some(tls) = to.tls {
             let _answer = tls.begin(&mut stream).await?;

@@ -51,6 +51,23 @@ impl Relay {
         self.say(&out)
     }
 
+    /// What is said to a client that has not left: where TLS with it has failed, there is an alert to send, and somebody to
+    /// tell.
+    pub(super) fn unless_tls_failed(&self, ending: Ending) -> Ending {
+        match (ending, self.client.tls_failure()) {
+            (Ending::Silent, Some(error)) => {
+                let info = &self.context.info;
+                tracing::warn!(
+                    session.id = info.id.0, client.addr = %info.client, listener = %info.names.listener,
+                    db.user = %info.names.user, db.name = %info.names.database, %error,
+                    "TLS with the client failed, the session ends"
+                );
+                Ending::Cut(Vec::new())
+            }
+            (ending, _) => ending,
+        }
+    }
+
     /// Ends the session in whatever state it is.
     pub(super) fn kill(&mut self) -> Ending {
         if !matches!(self.server, Attachment::Attached(_)) {

@@ -386,6 +386,7 @@ impl Future for Relay {
                 },
             },
         };
+        let ending = this.unless_tls_failed(ending);
         this.finish();
         Poll::Ready(ending)
     }

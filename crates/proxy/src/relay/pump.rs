@@ -24,6 +24,12 @@ pub(super) fn is_goodbye(bytes: &[u8]) -> bool {
     *bytes == [b'X', 0, 0, 0, 4]
 }
 
+/// The server takes nothing more. Its last messages may still be unread, and its end is noticed when they are read: at once
+/// where it is the proxy that can seal nothing more for it, and nothing comes.
+fn hear_last_words(cx: &Context<'_>) {
+    cx.waker().wake_by_ref();
+}
+
 impl Relay {
     /// Client to server, until the client has nothing more or the server takes nothing more.
     pub(super) fn pump_client(&mut self, cx: &mut Context<'_>) -> Next {
@@ -265,8 +271,8 @@ impl Relay {
         }
         self.worker.metrics.server(lease.server()).bytes_to_server.add(bytes.len() as u64);
         if self.to_server.write(cx, stream, bytes, now).is_err() {
-            // The server's last messages may still be unread. Its end is noticed when they are read.
             self.to_server.drop_pending();
+            hear_last_words(cx);
         }
     }
 
@@ -287,7 +293,10 @@ impl Relay {
         match self.to_server.poll_flush(cx, stream) {
             Poll::Pending => return Some(Next::Wait),
             Poll::Ready(Ok(_)) => {}
-            Poll::Ready(Err(_broken)) => self.to_server.drop_pending(),
+            Poll::Ready(Err(_broken)) => {
+                self.to_server.drop_pending();
+                hear_last_words(cx);
+            }
         }
         if self.client_state == (ClientState::Done { told_server: false }) {
             let shutdown = Pin::new(stream).poll_shutdown(cx);

@@ -5,6 +5,7 @@ mod planned;
 mod poisoned;
 mod pools;
 mod repeats;
+mod sealing;
 mod verdicts;
 
 use std::future::Future;

@@ -109,7 +109,7 @@ fn step<D>(
 
 /// The alert that tells the peer of an error, behind what it needs to read it, such as a ServerHello. rustls has them
 /// ready, and looks at no bytes before they are taken; asked once more, it would read them again.
-fn last_words(end: &mut impl End, sealed: &mut [u8], out: &mut Vec<u8>) {
+pub(super) fn last_words(end: &mut impl End, sealed: &mut [u8], out: &mut Vec<u8>) {
     while let Ok(ConnectionState::EncodeTlsData(message)) = end.process(sealed).state {
         let begin = out.len();
         encode(message, out);

@@ -42,9 +42,11 @@ impl Peer {
 
 /// Both ends after a handshake, whose bytes came in pieces of this size.
 fn pair(piece: usize) -> (Peer, Peer) {
-    let (server, client) = configs();
-    let mut server = Peer::new(Records::server(server).unwrap());
-    let mut client = Peer::new(Records::client(client, name("db.example")).unwrap());
+    let (server, client) = crate::testing::records();
+    shaken(Peer::new(server), Peer::new(client), piece)
+}
+
+fn shaken(mut server: Peer, mut client: Peer, piece: usize) -> (Peer, Peer) {
     let mut to_server = client.take(&[]).unwrap();
     while !(server.may_seal && client.may_seal) {
         let mut to_client = Vec::new();
@@ -150,6 +152,24 @@ fn an_end_that_failed_goes_on_with_nothing() {
     let mut out = Vec::new();
     server.records.close(&mut out);
     assert_eq!((out.as_slice(), server.plain.as_slice()), (&b""[..], &b""[..]));
+}
+
+#[test]
+fn an_end_whose_keys_are_used_up_fails_and_says_goodbye() {
+    let (server, client) = crate::testing::records_for(3, u64::MAX);
+    let (mut server, mut client) = shaken(Peer::new(server), Peer::new(client), 100_000);
+    for _within in 0..2 {
+        let sealed = server.seal(b"an answer");
+        client.take(&sealed).unwrap();
+    }
+    for _again in 0..2 {
+        let refused = server.records.seal(b"an answer", &mut [0; 1000]).unwrap_err();
+        assert!(refused.to_string().contains("as many records as they may"), "{refused}");
+    }
+    let mut goodbye = Vec::new();
+    server.records.close(&mut goodbye);
+    client.take(&goodbye).unwrap();
+    assert!(client.is_closed && client.plain == b"an answeran answer");
 }
 
 #[test]

@@ -9,10 +9,17 @@ use crate::memory;
 
 /// Two ends that have shaken hands, over pipes of so many bytes, of which one read brings so many.
 async fn pair(capacity: usize, read_max: usize) -> (Transport, Transport) {
+    pair_of(testing::records(), capacity, read_max).await
+}
+
+async fn pair_of(
+    (of_server, of_client): (Records, Records),
+    capacity: usize,
+    read_max: usize,
+) -> (Transport, Transport) {
     let (server, client) = memory::pair(capacity);
     server.set_read_max(read_max);
     client.set_read_max(read_max);
-    let (of_server, of_client) = testing::records();
     let (server, client) = tokio::join!(
         TlsStream::shake_hands(Transport::Memory(server), of_server, b""),
         TlsStream::shake_hands(Transport::Memory(client), of_client, b""),
@@ -180,6 +187,20 @@ fn a_peer_that_speaks_no_tls_is_told_by_an_alert() {
         client.read_to_end(&mut alert).await.expect("it closes in order");
         // Source: RFC 8446, 6: alert, fatal.
         assert_eq!((alert[0], alert[5]), (21, 2), "{alert:?}");
+    });
+}
+
+#[test]
+fn an_end_whose_keys_are_used_up_waits_for_nothing_more() {
+    run(async {
+        let (mut server, _client) = pair_of(testing::records_for(2, u64::MAX), 1 << 20, usize::MAX).await;
+        server.write_all(b"hello").await.expect("there is room");
+        let refused = server.try_write(b"more").expect_err("it has no key for it");
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+        assert!(server.may_read() && server.has_news() && server.tls_failure().is_some());
+        let mut space = [0; 100];
+        let read = trunkline_reactor::timer::timeout(crate::limits::LINGER, server.read(&mut space)).await;
+        assert!(read.expect("it waits for nothing").is_err());
     });
 }
 
