@@ -1,5 +1,7 @@
 //! Each method with the right proof, a wrong one, and for a user who cannot log in.
 
+use std::time::{Duration, Instant};
+
 use trunkline_codec::auth::md5_password;
 use trunkline_codec::scram::{self, ClientExchange};
 
@@ -111,6 +113,31 @@ fn the_right_password_is_let_in_by_every_method_and_a_wrong_one_by_none() {
                 assert!(!is_let_in(method, secret, "wrong", first), "{shown}");
             }
         }
+    }
+}
+
+/// The least time that it takes to refuse a password.
+fn time_of_refusal(secret: &Secret) -> Duration {
+    let once = || {
+        let check =
+            PasswordCheck { secret: secret.clone(), user: USER.into(), given: "wrong".to_owned().into() };
+        let began = Instant::now();
+        assert!(matches!(check.run(), AuthStep::Failed));
+        began.elapsed()
+    };
+    (0..5).map(|_| once()).min().expect("it is refused five times")
+}
+
+#[test]
+fn no_kind_of_secret_is_told_from_none_by_the_time_of_a_refusal() {
+    let of_nobody = time_of_refusal(&Secret::Unusable(Unusable::Unknown));
+    let password = Secret::Password { password: RIGHT.to_owned().into(), verifier: verifier() };
+    for secret in
+        [Secret::Scram(verifier()), Secret::Md5(md5_stored(USER, RIGHT.as_bytes()).into()), password]
+    {
+        let took = time_of_refusal(&secret);
+        // A comparison alone takes less than a hundredth.
+        assert!(took * 5 > of_nobody && took < of_nobody * 5, "{secret:?}: {took:?}, {of_nobody:?}");
     }
 }
 
