@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 use trunkline_reactor::{Accepted, Stream};
-use trunkline_tls::{EndPoint, Negotiated, Records, Subject, TlsError};
+use trunkline_tls::{EndPoint, Negotiated, Opened, Records, Subject, TlsError};
 
 use super::Transport;
 
@@ -98,14 +98,6 @@ impl TlsState {
     }
 }
 
-/// What opened records have led to.
-struct OpenedInto {
-    /// Bytes of plaintext in the reader's space.
-    filled: usize,
-    /// The handshake is complete.
-    may_seal: bool,
-}
-
 fn refused(error: &TlsError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error.to_string())
 }
@@ -136,8 +128,9 @@ impl TlsStream {
         self.state.borrow().records.failure().cloned()
     }
 
-    /// Opens records: as much plaintext as fits goes to `space`, the rest waits.
-    fn open(&self, records: &mut [u8], space: &mut [u8]) -> Result<OpenedInto, TlsError> {
+    /// Opens records: as much plaintext as fits goes to `space`, the rest waits. Returns how much that is, also where what
+    /// comes behind it is an error, and what the records have led to.
+    fn open(&self, records: &mut [u8], space: &mut [u8]) -> (usize, Result<Opened, TlsError>) {
         let mut state = self.state.borrow_mut();
         let TlsState { records: end, plain, sealed, .. } = &mut *state;
         let mut filled = 0;
@@ -147,9 +140,9 @@ impl TlsStream {
             filled += fits;
             plain.bytes.extend_from_slice(&some[fits..]);
         };
-        let opened = end.open(records, take, &mut sealed.bytes)?;
-        state.has_ended |= opened.is_closed;
-        Ok(OpenedInto { filled, may_seal: opened.may_seal })
+        let opened = end.open(records, take, &mut sealed.bytes);
+        state.has_ended |= opened.as_ref().is_ok_and(|opened| opened.is_closed);
+        (filled, opened)
     }
 
     /// Sends the records that wait; ready when none is left.
@@ -199,23 +192,25 @@ impl TlsStream {
                     0 => {
                         // A peer that goes without a close_notify has gone: the protocol within has its own ends.
                         self.state.borrow_mut().has_ended = true;
-                        Ok(Ok(OpenedInto { filled: 0, may_seal: true }))
+                        Ok((0, Ok(Opened::default())))
                     }
                     count => Ok::<_, io::Error>(self.open(&mut came[..count], space)),
                 })
             });
             // An alert, or the answer to a new key, goes out as soon as the socket takes it.
             let sent = self.poll_drain(cx);
-            match ready!(read)? {
-                Err(error) => return Poll::Ready(Err(refused(&error))),
-                Ok(opened) if opened.filled > 0 => return Poll::Ready(Ok(opened.filled)),
-                Ok(_) => {}
+            let (filled, opened) = ready!(read)?;
+            if filled > 0 || !self.state.borrow().plain.is_empty() {
+                // An error behind it comes with the next read.
+                return Poll::Ready(Ok(filled));
+            }
+            if let Err(error) = opened {
+                return Poll::Ready(Err(refused(&error)));
             }
             if let Poll::Ready(Err(error)) = sent {
                 return Poll::Ready(Err(error));
             }
-            let state = self.state.borrow();
-            if state.has_ended || !state.plain.is_empty() {
+            if self.state.borrow().has_ended {
                 return Poll::Ready(Ok(0));
             }
             rounds += 1;

@@ -5,10 +5,10 @@ use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use trunkline_tls::Records;
+use trunkline_tls::{Opened, Records};
 
 use super::turn::HandshakeTurn;
-use super::{Backlog, IN, OpenedInto, SEALED_IN, TlsState, TlsStream, refused, with};
+use super::{Backlog, IN, SEALED_IN, TlsState, TlsStream, refused, with};
 use crate::Transport;
 
 impl TlsStream {
@@ -49,17 +49,17 @@ impl TlsStream {
     }
 
     /// Takes bytes of the peer: when it is this connection's turn, unless there is little to compute.
-    async fn compute(&self, came: &mut [u8]) -> io::Result<OpenedInto> {
+    async fn compute(&self, came: &mut [u8]) -> io::Result<Opened> {
         let turn = if self.state.borrow().records.is_costly(came) {
             Some(HandshakeTurn::take().await)
         } else {
             None
         };
-        let opened = self.open(came, &mut []).map_err(|error| refused(&error));
+        let (_none, opened) = self.open(came, &mut []);
         if let Some(turn) = turn {
             turn.end();
         }
-        opened
+        opened.map_err(|error| refused(&error))
     }
 
     /// Reads what there is.

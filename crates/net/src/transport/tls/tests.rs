@@ -190,6 +190,49 @@ fn a_peer_that_speaks_no_tls_is_told_by_an_alert() {
     });
 }
 
+/// A record of data whose seal is not that of any key.
+const BAD_RECORD: &[u8] = b"\x17\x03\x03\0\x20................................";
+
+/// Puts a bad record behind what `end` has sent.
+fn spoil(end: &Transport) {
+    let Transport::Tls(stream) = end else { panic!("it speaks TLS") };
+    assert_eq!(stream.socket().try_write(BAD_RECORD).expect("there is room"), BAD_RECORD.len());
+}
+
+/// The client of a server that has sent `done` and, in the same bytes, what breaks the connection.
+async fn broken_behind_plaintext(spoils: impl AsyncFnOnce(&mut Transport, &mut Transport)) -> Transport {
+    let (mut server, mut client) = pair(1 << 20, usize::MAX).await;
+    server.write_all(b"done").await.expect("there is room");
+    spoils(&mut server, &mut client).await;
+    client
+}
+
+#[test]
+fn what_came_before_a_bad_record_or_an_alert_is_read_before_the_error() {
+    run(async {
+        let by_record = broken_behind_plaintext(async |server, _| spoil(server)).await;
+        let by_alert = broken_behind_plaintext(async |server, client| {
+            spoil(client);
+            server.read(&mut [0; 100]).await.expect_err("it answers with an alert");
+        });
+        for mut client in [by_record, by_alert.await] {
+            let mut space = [0; 100];
+            assert_eq!(poll_fn(|cx| client.poll_peek(cx, &mut space)).await.expect("it came"), 4);
+            let mut first = [0; 2];
+            assert_eq!(client.read(&mut first).await.expect("it came"), 2);
+            assert_eq!(client.read(&mut space).await.expect("it came"), 2);
+            assert_eq!([first, [space[0], space[1]]].concat(), b"done");
+            assert!(client.may_read() && client.has_news());
+            let error = client.read(&mut space).await.expect_err("it is broken");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+        let client = broken_behind_plaintext(async |server, _| spoil(server));
+        let mut whole = [0; 4];
+        assert_eq!(client.await.read(&mut whole).await.expect("it came"), 4);
+        assert_eq!(&whole, b"done");
+    });
+}
+
 #[test]
 fn an_end_whose_keys_are_used_up_waits_for_nothing_more() {
     run(async {
