@@ -15,6 +15,8 @@ use trunkline_tests::{
 mod cancels;
 #[path = "tls/negotiation.rs"]
 mod negotiation;
+#[path = "tls/reloads.rs"]
+mod reloads;
 #[path = "tls/server_leg.rs"]
 mod server_leg;
 

@@ -77,11 +77,7 @@ impl Running {
     pub async fn reload(&mut self, mut settings: Settings) -> Result<Vec<&'static str>, ReloadError> {
         let needs_restart = self.fixed(&settings);
         let before = self.shared.live();
-        if settings.health.login.tls == before.stores.server_tls {
-            // The one whose files are looked at.
-            settings.health.login.tls = before.stores.server_tls.clone();
-        }
-        let stores = self.stores(&before, &settings).await?;
+        let mut stores = self.stores(&before, &settings).await?;
         let MonitorSettings { servers, login, judge } = &settings.health;
         let old_login = self.shared.health.login();
         if *login != *old_login {
@@ -91,6 +87,8 @@ impl Running {
         let aside = self.aside.prepare(&settings)?;
         let listeners = self.listening.prepare(&settings.listeners, self.shared.workers.len())?;
         // From here on nothing fails.
+        stores.server_tls = stores.server_tls.keeping(&before.stores.server_tls);
+        settings.health.login.tls = stores.server_tls.clone();
         self.shared.health.set_login(settings.health.login.clone());
         if let Some(secrets) = &stores.secrets {
             secrets.reload(settings.auth.cache_ttl).await;

@@ -59,6 +59,25 @@ impl FleetTls {
         &self.shared.settings
     }
 
+    /// The same, with what `known` has by the same settings: files that are replaced are then in force for whoever has that,
+    /// too, such as a session that may cancel its query.
+    #[must_use]
+    pub fn keeping(&self, known: &Self) -> Self {
+        let kept = |new: &ServerTls| {
+            let known = known.each().find(|known| known.settings() == new.settings());
+            known.unwrap_or(new).clone()
+        };
+        let FleetShared { settings, all, alone } = &*self.shared;
+        let alone = alone.iter().map(|(server, tls)| (server.clone(), tls.as_ref().map(kept)));
+        Self {
+            shared: Arc::new(FleetShared {
+                settings: settings.clone(),
+                all: all.as_ref().map(kept),
+                alone: alone.collect(),
+            }),
+        }
+    }
+
     /// All that is spoken to any of them.
     pub fn each(&self) -> impl Iterator<Item = &ServerTls> {
         self.shared.all.iter().chain(self.shared.alone.values().flatten())
@@ -81,7 +100,41 @@ impl FleetTls {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Rotation;
     use crate::connect::ServerSslMode;
+
+    /// The TLS of servers by this file of roots, of which one has it by another mode.
+    fn by_roots(file: &str, alone: ServerSslMode) -> FleetTls {
+        let sslrootcert = Some(file.to_owned());
+        let all =
+            ConnectSettings { sslmode: ServerSslMode::VerifyCa, sslrootcert, ..ConnectSettings::default() };
+        let own = ConnectSettings { sslmode: alone, ..all.clone() };
+        let alone = HashMap::from([(("db2".to_owned(), 5432), own)]);
+        FleetTls::load(&FleetSettings { all, alone }).unwrap()
+    }
+
+    fn write_root(file: &str, name: &str) {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        std::fs::write(file, made.cert.pem()).unwrap();
+    }
+
+    #[test]
+    fn what_is_loaded_again_is_what_it_was_with_the_files_of_now() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("root.crt").to_str().unwrap().to_owned();
+        write_root(&file, "before");
+        let before = by_roots(&file, ServerSslMode::VerifyFull);
+        // Of a session that lives.
+        let [held, held_alone] = ["db1", "db2"].map(|host| before.of(host, 5432).unwrap().clone());
+        write_root(&file, "by now");
+        let new = by_roots(&file, ServerSslMode::Require);
+        assert_ne!(new.of("db1", 5432), Some(&held));
+        let kept = new.keeping(&before);
+        assert_eq!(kept.each().map(ServerTls::look).filter(|look| *look == Rotation::Renewed).count(), 1);
+        assert_eq!(new.of("db1", 5432), Some(&held), "it has the files of now");
+        assert_eq!(kept.of("db2", 5432), new.of("db2", 5432));
+        assert_ne!(kept.of("db2", 5432), Some(&held_alone), "it has another mode");
+    }
 
     #[test]
     fn a_server_has_its_own_tls_before_that_of_all() {
