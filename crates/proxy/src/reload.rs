@@ -15,6 +15,7 @@ use trunkline_auth::mock::MockSecret;
 use trunkline_auth::secrets::{SecretSettings, SecretSource, SecretStore, UsersFileError};
 use trunkline_discovery::merge::place;
 use trunkline_health::{MonitorLogin, MonitorSettings, try_login};
+use trunkline_tls::fleet::FleetTls;
 use trunkline_topology::{Origin, ServerSpec, Snapshot};
 
 use crate::access::Access;
@@ -101,6 +102,7 @@ impl Running {
             false => AuthChoice::start(&settings, stores.secrets.as_ref(), &Handle::current()),
         };
         self.shared.live.store(Arc::new(Live::of(&settings, stores, auth_choice)));
+        self.retire_reached_otherwise(&before.stores.server_tls);
         self.shared.attached.prefer(settings.spread.zones());
         self.shared.pools.reconfigure(settings.pool.clone());
         self.shared.health.reload(settings.health.judge);
@@ -113,6 +115,17 @@ impl Running {
         self.look_at_certificates();
         self.phase.send_replace(RunPhase::Running);
         Ok(needs_restart)
+    }
+
+    /// Has nobody share connections that were made by other rules of TLS than those in force.
+    fn retire_reached_otherwise(&self, before: &FleetTls) {
+        let now = &self.shared.live().stores.server_tls;
+        let snapshot = self.shared.health.load();
+        for server in snapshot.servers.iter().filter(|server| now.differs(before, &server.host, server.port))
+        {
+            let effects = self.shared.pools.lock().retire(server.id);
+            self.shared.pools.deliver(effects);
+        }
     }
 
     /// What sessions look up by the new settings: those there are, or others.
@@ -196,7 +209,7 @@ impl Running {
 mod tests {
     use trunkline_telemetry::exposition::testing::snapshot;
     use trunkline_tls::connect::{ConnectSettings, ServerSslMode};
-    use trunkline_tls::fleet::{FleetSettings, FleetTls};
+    use trunkline_tls::fleet::FleetSettings;
 
     use super::*;
 

@@ -78,6 +78,13 @@ impl FleetTls {
         }
     }
 
+    /// Whether the TLS of one server is to be another by what is written. Files that are replaced make no difference.
+    #[must_use]
+    pub fn differs(&self, other: &Self, host: &str, port: u16) -> bool {
+        let written = |fleet: &Self| fleet.of(host, port).map(|tls| tls.settings().clone());
+        written(self) != written(other)
+    }
+
     /// All that is spoken to any of them.
     pub fn each(&self) -> impl Iterator<Item = &ServerTls> {
         self.shared.all.iter().chain(self.shared.alone.values().flatten())
@@ -134,6 +141,9 @@ mod tests {
         assert_eq!(new.of("db1", 5432), Some(&held), "it has the files of now");
         assert_eq!(kept.of("db2", 5432), new.of("db2", 5432));
         assert_ne!(kept.of("db2", 5432), Some(&held_alone), "it has another mode");
+        assert_eq!(["db1", "db2"].map(|host| kept.differs(&before, host, 5432)), [false, true]);
+        let none = FleetTls::default();
+        assert!(kept.differs(&none, "db1", 5432) && !kept.differs(&none, "/run", 5432));
     }
 
     #[test]
