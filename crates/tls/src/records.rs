@@ -30,6 +30,13 @@ const MESSAGE_EXTRA_MAX: usize = 128;
 /// The most that is kept of the peer: a handshake message in pieces, such as a chain of certificates. rustls takes none
 /// that is longer. Source: rustls, msgs/deframer/mod.rs, `MAX_HANDSHAKE_SIZE` (64 KiB), and the headers of its pieces.
 const REST_MAX: usize = 128 * 1024;
+/// The most that is kept of a client that is not to show a chain of certificates now: a record of the largest kind (18 KiB in
+/// TLS 1.2), and many times a ClientHello, which takes 2 KiB with keys that resist quantum computers. Whoever connects has so
+/// much of the proxy's memory before anything is known of it.
+const CLIENT_REST_MAX: usize = 20 * 1024;
+/// What a client is told in the clear that sends more at the beginning: alert, fatal, illegal_parameter, as by OpenSSL.
+/// Source: RFC 8446, 6; OpenSSL, ssl/statem/statem.c, SSL_R_EXCESSIVE_MESSAGE_SIZE.
+const TOO_LONG_ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 47];
 
 /// One end of a TLS connection.
 pub struct Records {
@@ -155,21 +162,42 @@ impl Records {
         plain: impl FnMut(&[u8]),
         out: &mut Vec<u8>,
     ) -> Result<Opened, TlsError> {
-        if self.rest.is_empty() {
+        let opened = if self.rest.is_empty() {
             let (done, opened) = self.side.open(sealed, self.is_settled, plain, out);
             self.rest.extend_from_slice(&sealed[done..]);
-            return opened;
-        }
-        self.rest.extend_from_slice(sealed);
-        let (done, opened) = self.side.open(&mut self.rest, self.is_settled, plain, out);
-        self.rest.drain(..done);
-        if self.rest.is_empty() {
+            opened
+        } else {
+            self.rest.extend_from_slice(sealed);
+            let (done, opened) = self.side.open(&mut self.rest, self.is_settled, plain, out);
+            self.rest.drain(..done);
+            if self.rest.is_empty() {
+                self.rest = Vec::new();
+            }
+            opened
+        };
+        let opened = opened?;
+        if self.rest.len() > self.rest_max() {
             self.rest = Vec::new();
+            if self.is_before_hello() {
+                out.extend_from_slice(&TOO_LONG_ALERT);
+            }
+            return Err(TlsError(Error::General("a message of its handshake is too long".into())));
         }
-        if self.rest.len() > REST_MAX {
-            return Err(TlsError(Error::General("a handshake message is too long".into())));
+        Ok(opened)
+    }
+
+    /// The most that is kept of the peer now.
+    fn rest_max(&self) -> usize {
+        match &self.side {
+            Side::Server(_) if self.is_before_hello() || self.is_settled => CLIENT_REST_MAX,
+            Side::Server(_) if self.asked == AskedOfClient::Nothing => CLIENT_REST_MAX,
+            Side::Server(_) | Side::Client(_) => REST_MAX,
         }
-        opened
+    }
+
+    /// Whether a server waits for a ClientHello.
+    fn is_before_hello(&self) -> bool {
+        matches!(&self.side, Side::Server(end) if end.protocol_version().is_none())
     }
 
     fn check(&self) -> Result<(), TlsError> {

@@ -16,6 +16,7 @@ pub(crate) fn of(error: &Error) -> String {
         Error::InvalidCertRevocationList(wrong) => {
             format!("certificate verify failed: a revocation list cannot be used ({wrong:?}); make it anew")
         }
+        Error::General(why) => why.clone(),
         Error::EncryptError => "its keys have sealed as many records as they may".to_owned(),
         Error::NoCertificatesPresented => "the other end shows no certificate".to_owned(),
         other => other.to_string(),

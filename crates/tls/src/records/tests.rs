@@ -172,6 +172,51 @@ fn an_end_whose_keys_are_used_up_fails_and_says_goodbye() {
     assert!(client.is_closed && client.plain == b"an answeran answer");
 }
 
+/// The beginning of a handshake message of this type that announces 60,000 bytes, in records of one byte.
+fn endless(message: u8, records: usize) -> Vec<u8> {
+    let bytes = [message, 0, 0xea, 0x60].into_iter().chain(std::iter::repeat(0));
+    bytes.take(records).flat_map(|byte| [22, 3, 3, 0, 1, byte]).collect()
+}
+
+#[test]
+fn a_client_that_announces_a_long_hello_is_refused_by_an_alert() {
+    for (piece, asked) in [(100, AskedOfClient::Nothing), (100_000, AskedOfClient::Certificate)] {
+        let mut server = Records::server(configs().0).unwrap().presenting(None, asked);
+        let mut out = Vec::new();
+        let sealed = endless(1, CLIENT_REST_MAX / 6 + 1);
+        let (last, before) = sealed.split_last().unwrap();
+        for some in before[..CLIENT_REST_MAX].chunks(piece) {
+            let opened = server.open(&mut some.to_vec(), |_| {}, &mut out);
+            assert!(opened.is_ok() && out.is_empty(), "{opened:?}");
+        }
+        let opened = server.open(&mut [&before[CLIENT_REST_MAX..], &[*last]].concat(), |_| {}, &mut out);
+        assert!(opened.unwrap_err().to_string().contains("handshake is too long"));
+        assert_eq!(out, TOO_LONG_ALERT);
+        assert_eq!(server.rest.capacity(), 0);
+    }
+}
+
+#[test]
+fn only_a_client_that_is_asked_for_a_certificate_may_send_a_long_message() {
+    let (config, client) = configs();
+    for (asked, rest_max) in
+        [(AskedOfClient::Nothing, CLIENT_REST_MAX), (AskedOfClient::Certificate, REST_MAX)]
+    {
+        let server = Records::server(Arc::clone(&config)).unwrap().presenting(None, asked);
+        let client = Records::client(Arc::clone(&client), name("db.example")).unwrap();
+        let (mut server, mut client) = (Peer::new(server), Peer::new(client));
+        assert_eq!(server.records.rest_max(), CLIENT_REST_MAX);
+        let flight = server.take(&client.take(&[]).unwrap()).unwrap();
+        assert_eq!(server.records.rest_max(), rest_max);
+        server.take(&client.take(&flight).unwrap()).unwrap();
+        assert_eq!(server.records.rest_max(), CLIENT_REST_MAX, "it has shown its chain");
+        // A record of the largest kind fits.
+        let sealed = client.seal(&[b'x'; RECORD_PLAIN_MAX]);
+        sealed.chunks(sealed.len() - 1).for_each(|some| assert_eq!(server.take(some).unwrap(), b""));
+        assert_eq!(server.plain.len(), RECORD_PLAIN_MAX);
+    }
+}
+
 #[test]
 fn bytes_that_are_no_tls_are_refused() {
     let mut server = Peer::new(Records::server(configs().0).unwrap());
