@@ -4,10 +4,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::secret::{Secret, Stored, Unusable};
 use super::userlist::{self, UsersFileError};
+
+/// Passwords whose verifiers are made as soon as a file is read: some seconds of one thread. Who has none yet waits for it once,
+/// which a client can tell from the answer about a name that is not in the file.
+const MADE_AHEAD_MAX: usize = 4096;
 
 /// A users file and what was read of it.
 pub(super) struct FileSecrets {
@@ -52,11 +56,27 @@ impl FileSecrets {
         }
     }
 
-    /// Keeps the secret that was made of a user's password.
-    pub(super) fn keep(&self, user: &str, secret: &Secret) {
-        if let (Some(user), Secret::Password { .. }) = (self.users.get(user), secret) {
-            // Of two that were made at the same time, one will do.
-            let _other = user.made.set(secret.clone());
+    /// Keeps the secret that was made of a user's password. Returns what is kept: of two that were made at the same time, one.
+    pub(super) fn keep(&self, user: &str, secret: Secret) -> Secret {
+        match (self.users.get(user), &secret) {
+            (Some(user), Secret::Password { .. }) => user.made.get_or_init(|| secret).clone(),
+            (Some(_) | None, _) => secret,
+        }
+    }
+
+    /// Makes the verifiers of all passwords, one after the other, for as long as somebody has the file.
+    pub(super) async fn make_ahead(self: Arc<Self>) {
+        let unmade = self.users.keys().filter(|user| self.at_hand(user).is_none());
+        let users: Vec<Box<str>> = unmade.take(MADE_AHEAD_MAX).cloned().collect();
+        let file: Weak<Self> = Arc::downgrade(&self);
+        drop(self);
+        for user in users {
+            let Some(stored) = file.upgrade().filter(|file| file.at_hand(&user).is_none()) else { continue };
+            let stored = stored.stored(&user);
+            let secret = stored.derive(None).await;
+            if let Some(file) = file.upgrade() {
+                file.keep(&user, secret);
+            }
         }
     }
 }

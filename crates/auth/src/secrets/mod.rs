@@ -222,10 +222,10 @@ impl SecretStore {
             Ok(Ok(secret)) => secret,
             Ok(Err(_)) | Err(_) => self.ask(user, Freshness::Lately).await?,
         };
-        if let Some(file) = &self.file {
-            file.keep(user, &secret);
-        }
-        Ok(secret)
+        Ok(match &self.file {
+            Some(file) => file.keep(user, secret),
+            None => secret,
+        })
     }
 
     /// What the source says of a user now: one attempt, and nothing that was read before. For tasks beside the sessions.

@@ -87,6 +87,9 @@ impl SourceReader {
 
 /// Serves requests until the last handle is gone.
 pub(super) async fn run(mut source: SourceReader, ttl: Duration, mut received: mpsc::Receiver<StoreRequest>) {
+    if let SourceReader::File(file) = &source {
+        tokio::spawn(Arc::clone(file).make_ahead());
+    }
     let mut store = Store::new(ttl);
     let mut waiting = Waiting::default();
     loop {

@@ -86,6 +86,19 @@ async fn what_a_file_has_is_told_without_the_task() {
     assert_eq!(password(&made), password(&stopped.lookup("app").await.expect("it is kept")));
 }
 
+#[tokio::test]
+async fn verifiers_are_made_before_anybody_asks_for_them() {
+    let file = UsersFile::new("\"app\" \"hunter2\"\n\"other\" \"hunter3\"\n");
+    let store = file.store();
+    let file = store.file.as_ref().expect("it has one");
+    let began = Instant::now();
+    while ["app", "other"].iter().any(|user| file.at_hand(user).is_none()) {
+        assert!(began.elapsed() < Duration::from_secs(60), "they are not made");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(password(&file.at_hand("app").expect("it is made")).0, "hunter2");
+}
+
 #[test]
 fn a_reload_changes_how_long_a_secret_is_believed() {
     let now = Instant::now();
