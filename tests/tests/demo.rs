@@ -6,9 +6,10 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use nix::unistd::Uid;
 use trunkline_tests::{binary, eventually, pg18, root};
 
 fn demo(arguments: &[&str], command: &str) -> Output {
@@ -145,20 +146,50 @@ fn what_readme_shows_of_tls_is_what_happens() {
     }
 }
 
-#[test]
-fn the_banner_names_what_is_there() {
+/// A demo of one replica, and its banner up to the last line, with what comes after it.
+fn shown_by(arguments: &[&str]) -> (Child, Vec<String>, impl Iterator<Item = String> + use<>) {
     let mut child = Command::new(binary())
         .args(["demo", "--replicas", "1"])
+        .args(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let banner: Vec<String> = lines.by_ref().take_while(|line| !line.starts_with("Ctrl-C ends it")).collect();
-    let named = |what: &str| {
-        let value = banner.iter().find_map(|line| line.strip_prefix("  ")?.strip_prefix(what));
-        value.and_then(|value| value.split_whitespace().next()).unwrap_or_else(|| panic!("{banner:#?}"))
-    };
+    let banner = lines.by_ref().take_while(|line| !line.starts_with("Ctrl-C ends it")).collect();
+    (child, banner, lines)
+}
+
+/// What the banner says of `what`, up to the next space.
+fn named<'a>(banner: &'a [String], what: &str) -> &'a str {
+    let value = banner.iter().find_map(|line| line.strip_prefix("  ")?.strip_prefix(what));
+    value.and_then(|value| value.split_whitespace().next()).unwrap_or_else(|| panic!("{banner:#?}"))
+}
+
+#[test]
+fn with_tls_anybody_can_paste_what_the_banner_names_into_a_shell() {
+    let (mut child, banner, _more) = shown_by(&["--tls"]);
+    let sql = "SELECT current_setting('cluster_name'), ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let outputs = ["reads", "writes"].map(|what| {
+        let command = format!("psql {} -XAtc \"{sql}\"", named(&banner, what));
+        let mut shell = Command::new("sh");
+        if Uid::effective().is_root() {
+            // Another user than the one who has started it.
+            shell = Command::new("runuser");
+            shell.args(["-u", "nobody", "--", "sh"]);
+        }
+        shell.args(["-c", &command]).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+        shell.current_dir("/").output().unwrap()
+    });
+    interrupt(&child);
+    eventually(Duration::from_secs(20), "the demo ends", || child.try_wait().unwrap().is_some());
+    assert_eq!(outputs.each_ref().map(text), ["replica1|t\n", "primary|t\n"]);
+}
+
+#[test]
+fn the_banner_names_what_is_there() {
+    let (mut child, banner, _more) = shown_by(&[]);
+    let named = |what| named(&banner, what);
     let page = named("page").strip_prefix("http://").unwrap().trim_end_matches('/');
     let mut asked = TcpStream::connect(page).unwrap();
     asked.write_all(b"GET / HTTP/1.0\r\nAccept: text/html\r\n\r\n").unwrap();

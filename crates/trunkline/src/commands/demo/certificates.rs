@@ -1,8 +1,8 @@
 //! `--tls`: a CA and a certificate, for the proxy and its servers alike.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -53,9 +53,10 @@ impl DemoCertificates {
 
     /// Writes them to files below the demo's directory, which goes with them.
     pub(super) fn write(&self, directory: &Path) -> Result<CertificateFiles, Failure> {
-        let directory = directory.join("tls");
         let failed = || Failure::because("could not write certificates");
-        // Whoever tries the demo may read the root; the key is this user's.
+        // Whoever tries the demo may read the root, also where root has started it; the key is this user's.
+        std::fs::set_permissions(directory, Permissions::from_mode(0o711)).map_err(failed())?;
+        let directory = directory.join("tls");
         DirBuilder::new().mode(0o755).create(&directory).map_err(failed())?;
         let write = |name: &str, text: &str, mode: u32| {
             let path = directory.join(name);

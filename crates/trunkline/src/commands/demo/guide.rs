@@ -13,7 +13,11 @@ pub(super) fn guide(stage: &DemoStage) -> String {
     let (reads, writes, http) = (stage.ports.reads(), stage.ports.writes(), stage.ports.http());
     let (host, root) = (stage.host(), stage.root.as_ref().map(|root| root.display().to_string()));
     let tls = root.as_deref().map(verified).unwrap_or_default();
-    let uri = |port| format!("postgresql://postgres:postgres@{host}:{port}/appdb{tls}");
+    let uri = |port| {
+        let uri = format!("postgresql://postgres:postgres@{host}:{port}/appdb{tls}");
+        // A shell would take what stands between these parameters for its own.
+        if tls.is_empty() { uri } else { format!("\"{uri}\"") }
+    };
     let trunkline = ourselves();
     let directory = stage.directory.display();
     let admin = stage.directory.join(FILE);
