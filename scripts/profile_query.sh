@@ -40,8 +40,8 @@ trunkline() {
         compose exec -T trunkline /trunkline profile "$@" --dsn \
             "host=127.0.0.1 port=5434 user=postgres password=${POSTGRES_PASSWORD:-postgres} dbname=appdb" </dev/null
     else
-        # Our own program: whoever runs the demo has it, though not always on the path.
-        "${TRUNKLINE_BIN:-trunkline}" profile "$@"
+        # The program, not this function: whoever runs the demo has it, though not always on the path.
+        command "${TRUNKLINE_BIN:-trunkline}" profile "$@"
     fi
 }
 
