@@ -12,7 +12,7 @@ functions logging_in terminating authentication pooling"
 # These speak TLS with clients and servers, the others do not: their promises are the same. `make test-long` runs each suite
 # the other way.
 over_tls="outliving failover cancel relaying farewells lifecycle terminating retrying leaving
-pooling_faults pooling_limits"
+pooling_faults pooling_limits authentication large_values"
 
 # one_of NAME LIST
 one_of() {

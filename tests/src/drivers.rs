@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use trunkline_cluster::PgInstall;
 
-use crate::root;
+use crate::{root, tls_is_on};
 
 /// Connection environment of the superuser, for any libpq program.
 fn client(program: &str, port: u16) -> Command {
@@ -28,6 +28,10 @@ fn environment(command: &mut Command, port: u16) {
         ("PGGSSENCMODE", "disable"),
     ]);
     command.env("PGPORT", port.to_string());
+    if tls_is_on() {
+        // A login that could be bound to the client's TLS cannot be relayed into the server's.
+        command.env("PGCHANNELBINDING", "disable");
+    }
 }
 
 /// What `sql` returns through a fresh psql.

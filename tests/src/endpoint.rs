@@ -364,21 +364,9 @@ impl EndpointBuilder {
         endpoint
     }
 
-    fn relays(&self) -> bool {
-        self.sections.get("auth").and_then(|keys| keys.get("mode")).is_some_and(|mode| mode == "\"relay\"")
-    }
-
     fn write_file(&self, directory: &std::path::Path) {
         let mut text = String::new();
-        let mut sections = self.sections.clone();
-        if tls_is_on() && self.relays() {
-            // libpq binds its SCRAM exchange to the TLS it sees: relayed into other TLS, the server refuses it.
-            sections
-                .entry("server_tls".to_owned())
-                .or_default()
-                .insert("sslmode".to_owned(), "\"disable\"".to_owned());
-        }
-        for (section, keys) in &sections {
+        for (section, keys) in &self.sections {
             let _infallible = writeln!(text, "[{section}]");
             for (key, value) in keys {
                 let _infallible = writeln!(text, "{key} = {value}");

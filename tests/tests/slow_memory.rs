@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use trunkline_codec::write;
 use trunkline_tests::{
     Auth, Endpoint, EndpointBuilder, Impostor, Login, Wire, eventually, own_cluster, shared_cluster,
+    tls_is_on,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -15,6 +16,8 @@ const MIB: u64 = 1024 * 1024;
 const FLAT: u64 = 24 * MIB;
 /// What one idle session may cost, in bytes: two sockets and their bookkeeping.
 const IDLE_SESSION_MAX: u64 = 8 * 1024;
+/// What TLS may cost on top, on each of its two connections.
+const IDLE_TLS_MAX: u64 = 4 * 1024;
 
 fn endpoint() -> EndpointBuilder {
     Endpoint::over(shared_cluster())
@@ -131,7 +134,12 @@ fn a_client_that_only_writes_is_slowed_and_not_hoarded() {
 }
 
 #[test]
-fn five_thousand_idle_sessions_cost_little_and_are_given_back() {
+fn a_thousand_idle_sessions_cost_little_and_are_given_back() {
+    // Two handshakes for each take their time.
+    let (count, most) = match tls_is_on() {
+        true => (1000, IDLE_SESSION_MAX + 2 * IDLE_TLS_MAX),
+        false => (5000, IDLE_SESSION_MAX),
+    };
     let cluster = own_cluster(2);
     let [one, two] = [0, 1].map(|index| Impostor::of(cluster.replicas[index].port()));
     let endpoint = Endpoint::over(&cluster)
@@ -142,15 +150,10 @@ fn five_thousand_idle_sessions_cost_little_and_are_given_back() {
     // A first crowd pays for what is allocated once.
     drop((0..200).map(|_| Wire::login(endpoint.reads())).collect::<Vec<_>>());
     let before = endpoint.resident_bytes();
-    let sessions: Vec<Wire> = (0..5000).map(|_| Login::of("app", "x").connect(endpoint.reads())).collect();
+    let sessions: Vec<Wire> = (0..count).map(|_| Login::of("app", "x").connect(endpoint.reads())).collect();
     let grown = endpoint.resident_bytes().saturating_sub(before);
-    assert!(
-        grown / 5000 < IDLE_SESSION_MAX,
-        "{} bytes for each of {} idle sessions",
-        grown / 5000,
-        sessions.len()
-    );
-    println!("an idle session costs {} bytes", grown / 5000);
+    assert!(grown / count < most, "{} bytes for each of {} idle sessions", grown / count, sessions.len());
+    println!("an idle session costs {} bytes", grown / count);
     drop(sessions);
     eventually(Duration::from_secs(20), "a new crowd fits in the same memory", || {
         drop((0..100).map(|_| Wire::login(endpoint.reads())).collect::<Vec<_>>());

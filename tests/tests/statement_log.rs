@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use serde_json::Value;
 use trunkline_codec::write;
-use trunkline_tests::{Endpoint, Wire, eventually, shared_cluster};
+use trunkline_tests::{Auth, Endpoint, Wire, eventually, shared_cluster};
 
 /// The statement records of a log in JSON whose text contains `marker`, once there are `count`.
 fn records(endpoint: &Endpoint, marker: &str, count: usize) -> Vec<Value> {
@@ -94,7 +94,7 @@ fn by_default_no_statement_is_logged() {
 
 #[test]
 fn profile_prints_times_of_each_phase_and_the_share_of_each_replica() {
-    let endpoint = Endpoint::over(shared_cluster()).start();
+    let endpoint = Endpoint::over(shared_cluster()).auth(Auth::Verify).start();
     let output = std::process::Command::new(trunkline_tests::binary())
         .args(["profile", "-n", "10", "SELECT count(*) FROM numbers"])
         .envs([
