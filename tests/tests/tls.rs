@@ -19,6 +19,8 @@ mod negotiation;
 mod reloads;
 #[path = "tls/server_leg.rs"]
 mod server_leg;
+#[path = "tls/system_roots.rs"]
+mod system_roots;
 
 /// How long a change of state may take.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -25,6 +25,9 @@ use crate::{Records, TlsError};
 const SYSTEM_FILES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
+/// Variables that name them elsewhere: a file, and directories. Source: OpenSSL 3, SSL_CTX_set_default_verify_paths(3).
+const SYSTEM_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
 /// What `sslrootcert` says for the roots that this machine trusts.
 pub const SYSTEM: &str = "system";
 
@@ -254,9 +257,16 @@ impl ConnectSettings {
         let all = [&self.sslrootcert, &self.sslcrl, &self.sslcert, &self.sslkey];
         let named = all.into_iter().flatten().filter(|file| *file != SYSTEM).cloned();
         let is_of_machine = self.sslrootcert.as_deref() == Some(SYSTEM);
-        let of_machine = SYSTEM_FILES.iter().filter(|_| is_of_machine).map(|file| (*file).to_owned());
-        named.chain(of_machine).collect()
+        named.chain(is_of_machine.then(system_files).into_iter().flatten()).collect()
     }
+}
+
+/// What the machine's roots are read from.
+fn system_files() -> Vec<String> {
+    let named = SYSTEM_VARIABLES.iter().filter_map(std::env::var_os);
+    let named = named.flat_map(|paths| std::env::split_paths(&paths).collect::<Vec<_>>());
+    let named: Vec<String> = named.map(|path| path.display().to_string()).collect();
+    if named.is_empty() { SYSTEM_FILES.map(str::to_owned).to_vec() } else { named }
 }
 
 impl ServerTls {
@@ -335,11 +345,10 @@ fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
 
 /// Changes with what is written, and with what is in the files.
 fn fingerprint(settings: &ConnectSettings) -> u64 {
-    let ConnectSettings { sslrootcert, sslcrl, sslcert, sslkey, .. } = settings;
     let mut hasher = DefaultHasher::new();
     format!("{settings:?}").hash(&mut hasher);
-    for file in [sslrootcert, sslcrl, sslcert, sslkey].into_iter().flatten() {
-        // What cannot be read has failed before.
+    for file in settings.files() {
+        // What cannot be read has failed before, or is not needed.
         std::fs::read(file).ok().hash(&mut hasher);
     }
     hasher.finish()
