@@ -11,7 +11,7 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 /// Whether endpoints, their clients and their servers speak TLS: `TRUNKLINE_TEST_TLS` is set. A suite promises the same
 /// then.
@@ -109,10 +109,20 @@ impl Certificates {
     /// A client that trusts the root.
     #[must_use]
     pub fn client(&self) -> Arc<ClientConfig> {
+        self.client_of(ALL_VERSIONS)
+    }
+
+    /// One that speaks these versions.
+    ///
+    /// # Panics
+    /// When there are none.
+    #[must_use]
+    pub fn client_of(&self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         let root = CertificateDer::from_pem_file(self.root()).expect("it was written");
         roots.add(root).expect("it is a certificate");
-        Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+        let config = ClientConfig::builder_with_protocol_versions(versions);
+        Arc::new(config.with_root_certificates(roots).with_no_client_auth())
     }
 }
 

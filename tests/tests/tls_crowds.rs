@@ -13,6 +13,9 @@ use trunkline_tests::{
     http_get, shared_cluster,
 };
 
+#[path = "tls_crowds/slow.rs"]
+mod slow;
+
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -154,26 +157,6 @@ fn ten_thousand_half_open_handshakes_cost_little_and_end_with_the_login() {
     eventually(PATIENCE, "files are closed", || open_files(&endpoint) <= files + 6);
     assert_eq!(kept.value("SELECT 1"), "1");
     assert!(!endpoint.log().contains("panic"));
-}
-
-#[test]
-fn a_handshake_of_a_byte_a_second_is_finished_where_there_is_time() {
-    let endpoint = endpoint().start();
-    let mut socket = asked(Ipv4Addr::LOCALHOST, endpoint.reads());
-    let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
-    let mut end = rustls::ClientConnection::new(Certificates::shared().client(), name).unwrap();
-    let mut hello = Vec::new();
-    end.write_tls(&mut hello).unwrap();
-    let (most, slow) = hello.split_at(hello.len() - 3);
-    socket.write_all(most).unwrap();
-    for byte in slow {
-        std::thread::sleep(Duration::from_secs(1));
-        socket.write_all(&[*byte]).unwrap();
-    }
-    while end.is_handshaking() {
-        end.complete_io(&mut socket).unwrap();
-    }
-    eventually(PATIENCE, "it is counted", || handshakes(&endpoint, "completed") == 1);
 }
 
 /// Handshakes that a storm begins at once, again and again.
