@@ -33,11 +33,12 @@ struct Tls {
 impl ClientStream {
     /// Connects to 127.0.0.1; by TLS where the suite is to use it and the other end has it.
     pub(crate) fn connect(port: u16, timeout: Duration) -> io::Result<Self> {
-        let stream = Self::plain(port, timeout)?;
-        if !tls_is_on() {
-            return Ok(stream);
-        }
-        let mut socket = stream.socket;
+        if tls_is_on() { Self::asking(port, timeout) } else { Self::plain(port, timeout) }
+    }
+
+    /// Connects to 127.0.0.1, by TLS where the other end has it.
+    pub(crate) fn asking(port: u16, timeout: Duration) -> io::Result<Self> {
+        let mut socket = Self::plain(port, timeout)?.socket;
         socket.write_all(&[0, 0, 0, 8, 4, 210, 22, 47])?;
         let mut answer = [0];
         socket.read_exact(&mut answer)?;
@@ -63,6 +64,12 @@ impl ClientStream {
         let tls =
             Tls { connection: Mutex::new(connection), opened: Mutex::default(), sending: Mutex::new(()) };
         Ok(Self { socket, tls: Some(Arc::new(tls)) })
+    }
+
+    /// Whether it is of TLS.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// The socket below TLS.

@@ -92,6 +92,18 @@ impl Wire {
         Self { stream, parameters: BTreeMap::new(), key_data: None }
     }
 
+    /// As [`Wire::connect`], by TLS whatever the suite uses.
+    ///
+    /// # Panics
+    /// When nobody listens there, or speaks no TLS.
+    #[track_caller]
+    #[must_use]
+    pub fn connect_sealed(port: u16) -> Self {
+        let stream = ClientStream::asking(port, READ_TIMEOUT).expect("something listens on the port");
+        assert!(stream.is_sealed(), "no TLS is spoken on the port");
+        Self::over(stream)
+    }
+
     /// Connects to 127.0.0.1, by TLS where the suite uses it, and sends nothing more.
     ///
     /// # Panics

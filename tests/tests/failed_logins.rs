@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use trunkline_tests::{Auth, Endpoint, Login, ServerError, Wire, eventually, http_get, shared_cluster};
 
+#[path = "failed_logins/names.rs"]
+mod names;
+
 /// Three failures of a user from one address within a minute close the door for two seconds.
 fn endpoint(auth: Auth) -> Endpoint {
     let listener =
