@@ -20,8 +20,12 @@ use trunkline_tests::{
 
 #[path = "tls_faults/client.rs"]
 mod client;
+#[path = "tls_faults/sealing.rs"]
+mod sealing;
 #[path = "tls_faults/server.rs"]
 mod server;
+#[path = "tls_faults/within.rs"]
+mod within;
 
 use client::{
     asked, connected, ends, first_flight, last_flight, log_in, request, sealed, send_after, session,
