@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use trunkline_cluster::{Cluster, MONITOR_PASSWORD, MONITOR_ROLE, PgInstall, StopMode};
 use trunkline_tests::{
-    Auth, Certificates, Endpoint, EndpointBuilder, Login, Wire, binary, cluster_of, eventually, http_get,
-    own_cluster, psql_output, shared_cluster, tls_is_on,
+    Auth, Certificates, Endpoint, EndpointBuilder, Login, ServerError, Wire, binary, cluster_of, eventually,
+    http_get, own_cluster, psql_output, shared_cluster, tls_is_on,
 };
+
+#[path = "logging_in/memory.rs"]
+mod memory;
 
 /// Far beyond what a healthy machine needs.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -17,6 +17,7 @@ use crate::EndPoint;
 use crate::ciphers::Negotiated;
 
 mod driven;
+mod secret;
 
 /// Type, version and length of a record. Source: RFC 8446, 5.1.
 const HEADER_BYTES: usize = 5;
@@ -46,6 +47,8 @@ pub struct Records {
     /// Of the certificate that a server presents.
     own_end_point: Option<Arc<EndPoint>>,
     asked: AskedOfClient,
+    /// What is opened is a secret: no copy of it is to stay.
+    opens_secrets: bool,
     /// The handshake is complete, and what belongs to it is sent.
     is_settled: bool,
     /// Why nothing is sealed or opened any more: rustls is not asked again after an error.
@@ -87,14 +90,7 @@ impl Records {
     /// # Errors
     /// When the configuration cannot be used.
     pub fn server(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
-        Ok(Self {
-            side: Side::Server(Box::new(UnbufferedServerConnection::new(config)?)),
-            rest: Vec::new(),
-            own_end_point: None,
-            asked: AskedOfClient::Certificate,
-            is_settled: false,
-            failure: None,
-        })
+        Ok(Self::of(Side::Server(Box::new(UnbufferedServerConnection::new(config)?))))
     }
 
     /// The side that connects, to a server of this name.
@@ -102,14 +98,19 @@ impl Records {
     /// # Errors
     /// When the configuration cannot be used.
     pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, TlsError> {
-        Ok(Self {
-            side: Side::Client(Box::new(UnbufferedClientConnection::new(config, name)?)),
+        Ok(Self::of(Side::Client(Box::new(UnbufferedClientConnection::new(config, name)?))))
+    }
+
+    fn of(side: Side) -> Self {
+        Self {
+            side,
             rest: Vec::new(),
             own_end_point: None,
             asked: AskedOfClient::Certificate,
+            opens_secrets: false,
             is_settled: false,
             failure: None,
-        })
+        }
     }
 
     /// Whether `sealed`, which follows what came before, may take a signature or a key exchange to open. Little is to be
@@ -162,7 +163,9 @@ impl Records {
         plain: impl FnMut(&[u8]),
         out: &mut Vec<u8>,
     ) -> Result<Opened, TlsError> {
-        let opened = if self.rest.is_empty() {
+        let opened = if self.opens_secrets {
+            self.open_secret(sealed, plain, out)
+        } else if self.rest.is_empty() {
             let (done, opened) = self.side.open(sealed, self.is_settled, plain, out);
             self.rest.extend_from_slice(&sealed[done..]);
             opened
@@ -205,10 +208,7 @@ impl Records {
     }
 
     fn note<T>(&mut self, outcome: Result<T, TlsError>) -> Result<T, TlsError> {
-        if let Err(error) = &outcome {
-            self.failure = Some(Box::new(error.clone()));
-        }
-        outcome
+        outcome.inspect_err(|error| self.failure = Some(Box::new(error.clone())))
     }
 
     /// Bytes that [`Self::seal`] may need for so many bytes of plaintext.

@@ -162,6 +162,13 @@ impl Transport {
         }
     }
 
+    /// Whether what is read from here on is a secret: TLS then keeps no copy of it.
+    pub fn set_reads_secrets(&self, reads_secrets: bool) {
+        if let Transport::Tls(stream) = self {
+            stream.set_reads_secrets(reads_secrets);
+        }
+    }
+
     /// Reads what is there: bytes read, 0 at the end.
     ///
     /// # Errors

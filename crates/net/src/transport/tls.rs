@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use trunkline_reactor::{Accepted, Stream};
 use trunkline_tls::{EndPoint, Negotiated, Opened, Records, Subject, TlsError};
+use zeroize::Zeroize as _;
 
 use super::Transport;
 
@@ -70,6 +71,11 @@ impl Backlog {
         self.bytes.is_empty()
     }
 
+    /// Erases the first of them.
+    fn erase(&mut self, count: usize) {
+        self.bytes[self.done..][..count].zeroize();
+    }
+
     fn advance(&mut self, count: usize) {
         self.done += count;
         if self.done >= self.bytes.len() {
@@ -121,6 +127,11 @@ impl TlsStream {
     /// Version and cipher.
     pub(super) fn negotiated(&self) -> Option<Negotiated> {
         self.state.borrow().records.negotiated()
+    }
+
+    /// See [`Transport::set_reads_secrets`].
+    pub(super) fn set_reads_secrets(&self, reads_secrets: bool) {
+        self.state.borrow_mut().records.set_opens_secrets(reads_secrets);
     }
 
     /// Why no byte can be read or written any more.
@@ -176,6 +187,9 @@ impl TlsStream {
         let count = space.len().min(waiting.len());
         space[..count].copy_from_slice(&waiting[..count]);
         if !is_peek {
+            if state.records.opens_secrets() {
+                state.plain.erase(count);
+            }
             state.plain.advance(count);
         }
         Some(Ok(count))

@@ -77,11 +77,23 @@ impl MessageReader {
                 return Ok(RawMessage { bytes: &self.buffer[whole] });
             }
             self.buffer.advance(std::mem::take(&mut self.taken));
-            self.buffer.reserve(READ_BYTES);
+            self.make_room();
             if stream.read_buf(&mut self.buffer).await? == 0 {
                 return Err(ReadError::Closed);
             }
         }
+    }
+
+    /// Makes room for another read. What the bytes leave when they move is erased: they may be the beginning of a secret.
+    fn make_room(&mut self) {
+        let length = self.buffer.len();
+        if length == 0 || self.buffer.capacity() - length >= READ_BYTES {
+            return self.buffer.reserve(READ_BYTES);
+        }
+        let mut roomier = BytesMut::with_capacity(length * 2 + READ_BYTES);
+        roomier.extend_from_slice(&self.buffer);
+        self.buffer.zeroize();
+        self.buffer = roomier;
     }
 
     fn find(&mut self) -> Result<Option<Range<usize>>, ReadError> {

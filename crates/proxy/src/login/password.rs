@@ -38,7 +38,7 @@ pub(super) async fn log_in(
     let (version, mut preface) = version::negotiate(&startup, version::newest(worker, request))?;
     let mut dialogue = Dialogue { client, reader: MessageReader::frontend(read_ahead), out: &mut preface };
     write::authentication_cleartext_password(dialogue.out);
-    let answer = dialogue.ask().await?;
+    let answer = dialogue.ask_for_password().await?;
     let given = parse_password(&answer).map_err(|error| Refusal::Protocol { message: error.to_string() })?;
     if given.is_empty() {
         return Err(Refusal::AuthenticationFailed { user: request.names.user.to_string() }.into());

@@ -158,6 +158,14 @@ pub(super) struct Dialogue<'a> {
 }
 
 impl Dialogue<'_> {
+    /// As [`Self::ask`], for a password: no copy of it stays behind but that which is returned.
+    pub(super) async fn ask_for_password(&mut self) -> Result<Zeroizing<Vec<u8>>, LoginFailure> {
+        self.client.set_reads_secrets(true);
+        let answer = self.ask().await;
+        self.client.set_reads_secrets(false);
+        answer
+    }
+
     /// Sends what there is, and reads the answer.
     pub(super) async fn ask(&mut self) -> Result<Zeroizing<Vec<u8>>, LoginFailure> {
         self.client.write_all(self.out).await.map_err(|_| LoginFailure::ClientGone)?;
