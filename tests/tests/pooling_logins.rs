@@ -252,3 +252,58 @@ fn session_mode_closes_a_connection_that_nothing_can_clean() {
         });
     }
 }
+
+/// Clients of this role that have a server connection each.
+fn at_once(role: PoolRole, endpoint: &Endpoint) -> Vec<Wire> {
+    let mut clients: Vec<Wire> = (0..3).map(|_| role.connect(endpoint.writes())).collect();
+    clients.iter_mut().for_each(|client| fine(client, "BEGIN"));
+    clients
+}
+
+#[test]
+fn who_gets_the_name_of_another_role_gets_none_of_its_connections() {
+    let modes = [
+        (transactions(6), "of_names", "of_names_before"),
+        (reusing(), "of_names_again", "of_names_again_before"),
+    ];
+    for (builder, name, before) in modes {
+        let former = role(name);
+        let endpoint = builder.key("auth.cache_ttl", LONG).start();
+        for mut client in at_once(former, &endpoint) {
+            fine(&mut client, "COMMIT");
+            leave(client);
+        }
+        eventually(PATIENCE, "three are idle", || endpoint.pooled("sv_idle", former) == 3);
+        primary().psql(&format!("ALTER ROLE {name} RENAME TO {before}")).unwrap();
+        let latter = role(name);
+        eventually(PATIENCE, "the new role is known", || {
+            let mut client = latter.connect(endpoint.writes());
+            let user = client.value("SELECT session_user");
+            leave(client);
+            user == name
+        });
+        for mut client in at_once(latter, &endpoint) {
+            assert_eq!(client.value("SELECT session_user"), name, "not who had this name");
+            leave(client);
+        }
+    }
+}
+
+#[test]
+fn a_session_goes_on_as_who_it_was_or_not_at_all() {
+    let former = role("of_going");
+    let endpoint = transactions(1).key("auth.cache_ttl", LONG).start();
+    let mut stays = former.connect(endpoint.writes());
+    fine(&mut stays, "SELECT 1");
+    primary().psql("ALTER ROLE of_going RENAME TO of_going_before").unwrap();
+    let latter = role("of_going");
+    assert_eq!(stays.value("SELECT session_user"), "of_going_before", "as on a direct connection");
+    eventually(PATIENCE, "the new role has the only connection", || {
+        let mut client = latter.connect(endpoint.writes());
+        let user = client.value("SELECT session_user");
+        leave(client);
+        user == "of_going"
+    });
+    let error = stays.query("SELECT session_user").error;
+    assert_eq!(error.map(|error| error.code).as_deref(), Some("42704"));
+}

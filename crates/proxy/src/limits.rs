@@ -223,6 +223,9 @@ pub const RESTORING_LOGINS_MAX: usize = 6;
 /// Settings of one server, its roles and databases, and superusers, that are kept.
 pub const DEFAULTS_ROWS_MAX: usize = 8192;
 
+/// Roles and databases of one server whose OIDs are kept, to notice when a name is given to another.
+pub const IDENTITIES_MAX: usize = 16_384;
+
 /// Bytes of their names and values.
 pub const DEFAULTS_BYTES_MAX: usize = 512 * 1024;
 

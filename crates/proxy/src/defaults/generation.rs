@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, OnceLock};
 
+use super::identity::{Identities, LoginIdentity};
 use crate::limits::{DEFAULTS_BYTES_MAX, DEFAULTS_ROWS_MAX};
 
 /// Significant bytes of the name of a role or database.
@@ -53,6 +54,7 @@ pub(crate) struct Generation {
     /// By database and role.
     groups: HashMap<DatabaseAndRole, Arc<DbRoleSettings>>,
     superusers: Arc<HashSet<Box<str>>>,
+    identities: Arc<Identities>,
 }
 
 /// There are more settings than are kept.
@@ -73,6 +75,7 @@ pub(crate) struct UserDefaults {
     /// The most specific first.
     groups: [Option<Arc<DbRoleSettings>>; 4],
     pub(crate) is_superuser: bool,
+    pub(super) identity: LoginIdentity,
     /// Values that the session's server was asked for; `None` for a setting that it does not know.
     told: Arc<[LoginSetting]>,
     /// Computed when it is first asked for: sessions of pools do at each transaction.
@@ -86,6 +89,8 @@ pub(crate) struct DefaultsVersion {
     pub(super) loaded: Box<str>,
     /// See [`UserDefaults::rows`].
     pub(super) rows: Box<str>,
+    /// Of the session itself.
+    pub(super) identity: LoginIdentity,
 }
 
 /// Gathers a [`Generation`].
@@ -95,6 +100,7 @@ pub(crate) struct Builder {
     level: ServerSettings,
     groups: HashMap<DatabaseAndRole, DbRoleSettings>,
     superusers: HashSet<Box<str>>,
+    pub(super) identities: Identities,
     rows: usize,
     bytes: usize,
 }
@@ -168,7 +174,7 @@ impl Builder {
 
     /// The generation. It shares what has not changed with the one before.
     pub(crate) fn finish(self, started: &str, before: Option<&Generation>) -> Generation {
-        let Builder { loaded, level, groups, superusers, .. } = self;
+        let Builder { loaded, level, groups, superusers, identities, .. } = self;
         let groups = groups.into_iter().map(|(of, group)| {
             let shared = before.and_then(|before| before.groups.get(&of)).filter(|same| ***same == group);
             (of, shared.cloned().unwrap_or_else(|| Arc::new(group)))
@@ -181,6 +187,7 @@ impl Builder {
             groups: groups.collect(),
             level: shared(before.map(|before| &before.level), level),
             superusers: shared(before.map(|before| &before.superusers), superusers),
+            identities: shared(before.map(|before| &before.identities), identities),
         }
     }
 }
@@ -219,6 +226,7 @@ impl Generation {
                 group(None, None),
             ],
             is_superuser: self.superusers.contains(user),
+            identity: self.identities.of_login(user, database),
             told: Arc::default(),
             digest: OnceLock::new(),
         }
@@ -253,7 +261,7 @@ impl UserDefaults {
         settings.find(|(name, _)| **name == *key).map(|(_, value)| &**value)
     }
 
-    /// A hash of them: equal defaults have the same.
+    /// A hash of them, and of whose they are: equal defaults of one role and database have the same.
     #[inline]
     pub(crate) fn digest(&self) -> u32 {
         *self.digest.get_or_init(|| self.compute_digest())
@@ -262,7 +270,7 @@ impl UserDefaults {
     fn compute_digest(&self) -> u32 {
         let mut hasher = DefaultHasher::new();
         let groups = self.groups.each_ref().map(|group| group.as_ref().map(|group| &group.settings));
-        (self.level_digest, groups, self.is_superuser, &self.told).hash(&mut hasher);
+        (self.level_digest, groups, self.is_superuser, self.identity, &self.told).hash(&mut hasher);
         // Half of the bits tell them apart well enough; zero is for those that are not known.
         (hasher.finish() as u32).max(1)
     }
@@ -276,6 +284,11 @@ impl UserDefaults {
     /// The same with values that the session's server was asked for.
     pub(crate) fn with_told(self, told: Vec<LoginSetting>) -> UserDefaults {
         UserDefaults { told: told.into(), digest: OnceLock::new(), ..self }
+    }
+
+    /// The same of a login whose role and database are known better.
+    pub(super) fn with_identity(self, identity: LoginIdentity) -> UserDefaults {
+        UserDefaults { identity, digest: OnceLock::new(), ..self }
     }
 
     /// The rows of `pg_db_role_setting` that apply, and the transactions that wrote them, the least specific

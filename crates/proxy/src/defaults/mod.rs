@@ -7,6 +7,7 @@
 //!
 //! - `reader`: the task of one server.
 //! - `generation`: the defaults of a server, its roles and databases; `history`: the latest ones and their times.
+//! - `identity`: which role and database a name is, which another may be given.
 //! - `version`: how a session that has moved finds out that the defaults were read before they changed.
 //! - `own`: the defaults of a session; `differences`: which to ask for; `startup`: settings in a startup packet.
 //! - `digests`: whether two logins get the same ones, for pools.
@@ -15,6 +16,7 @@ mod differences;
 mod digests;
 mod generation;
 mod history;
+mod identity;
 mod own;
 mod reader;
 pub(crate) mod startup;

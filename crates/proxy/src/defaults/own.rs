@@ -20,6 +20,7 @@ use super::Defaults;
 use super::differences::{ReportedDefaults, corrected, differences, doubtful};
 use super::generation::{DefaultsVersion, LoginSetting, UserDefaults};
 use super::history::{History, PossibleGeneration};
+use super::identity::LoginIdentity;
 use super::startup::{StartupSetting, extended, has_statement_timeout, named};
 use crate::limits::DEFAULTS_CONFIRM_PATIENCE;
 
@@ -212,11 +213,12 @@ pub(super) fn confirmed(
     let login = |candidate: &PossibleGeneration| candidate.generation.login(user, database).reloaded(&now);
     let logins: Vec<UserDefaults> = candidates.iter().map(login).collect();
     let keys = doubtful(&logins, told);
+    let identity = LoginIdentity::agreed(logins.iter().map(|login| login.identity));
     let best = logins
         .into_iter()
         .zip(&candidates)
         .min_by_key(|(login, candidate)| (told.contradictions(login), candidate.distance));
-    (best.map(|(login, _)| login), keys)
+    (best.map(|(login, _)| login.with_identity(identity)), keys)
 }
 
 /// What a moving session needs to log in with its own defaults.
@@ -234,12 +236,19 @@ pub(crate) struct RequestedSettings {
     pub(crate) settings: Vec<StartupSetting>,
     /// The defaults it would get otherwise; `None` when they are unknown.
     now: Option<UserDefaults>,
+    /// Whose login it has to be.
+    identity: LoginIdentity,
 }
 
 impl RequestedSettings {
     /// Whether the server's defaults are still those that were read.
     pub(crate) fn fits(&self, version: &DefaultsVersion) -> bool {
         self.now.as_ref().is_none_or(|now| now.is_of(version))
+    }
+
+    /// Whether this login is of another role than the session's, or to another database, for all that they are called the same.
+    pub(crate) fn is_of_another(&self, version: &DefaultsVersion) -> bool {
+        self.identity.is_another(version.identity)
     }
 
     /// Whether the defaults of the server are known, so that a change can be noticed.
@@ -264,7 +273,7 @@ impl RestoringLogin<'_> {
         let settings = differences(own, &now, &self.told, startup);
         let names: Vec<&str> = settings.iter().map(|setting| &*setting.name).collect();
         tracing::debug!(server.id = server.0, settings = ?names, "the session asks for its own default settings");
-        RequestedSettings { settings, now: Some(now) }
+        RequestedSettings { settings, now: Some(now), identity: own.identity }
     }
 
     /// The startup packet with these settings.

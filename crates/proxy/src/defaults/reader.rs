@@ -15,10 +15,11 @@ use trunkline_topology::{Endpoint, ServerId};
 
 use super::ServerDefaults;
 use super::generation::{Builder, Generation, TooManySettings};
+use super::identity::Identities;
 use super::version::moment;
 use crate::limits::{
     DEFAULTS_BYTES_MAX, DEFAULTS_LOOK_GAP_MIN, DEFAULTS_LOOK_INTERVAL, DEFAULTS_LOOK_TIMEOUT,
-    DEFAULTS_ROWS_MAX, DEFAULTS_SETTING_BYTES_MAX,
+    DEFAULTS_ROWS_MAX, DEFAULTS_SETTING_BYTES_MAX, IDENTITIES_MAX,
 };
 
 /// The `application_name` of these connections.
@@ -34,7 +35,7 @@ const READS_MAX: usize = 3;
 /// login may.
 fn look_sql() -> String {
     let [started, loaded] = [moment("pg_postmaster_start_time"), moment("pg_conf_load_time")];
-    format!("SELECT {started}, {loaded}, {OF_NEW_LOGINS}")
+    format!("SELECT {started}, {loaded}, {OF_NEW_LOGINS}, {OF_NAMES}")
 }
 
 const OF_NEW_LOGINS: &str = "pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_start_time(), pg_catalog.pg_conf_load_time(), \
@@ -45,6 +46,15 @@ const OF_NEW_LOGINS: &str = "pg_catalog.concat_ws(' ', pg_catalog.pg_postmaster_
  LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) s.setrole), \
  (SELECT pg_catalog.md5(pg_catalog.string_agg(r.rolname, ',' ORDER BY r.rolname)) \
  FROM pg_catalog.pg_roles r WHERE r.rolsuper))";
+
+/// A text that changes whenever the name of a role or database is given to another.
+const OF_NAMES: &str = "pg_catalog.concat_ws(' ', \
+ (SELECT pg_catalog.concat_ws('|', pg_catalog.count(*), pg_catalog.max(r.oid::pg_catalog.int8), \
+ pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat_ws('|', r.oid, r.rolname))::pg_catalog.int8)) \
+ FROM pg_catalog.pg_roles r WHERE r.rolcanlogin), \
+ (SELECT pg_catalog.concat_ws('|', pg_catalog.count(*), pg_catalog.max(d.oid::pg_catalog.int8), \
+ pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat_ws('|', d.oid, d.datname))::pg_catalog.int8)) \
+ FROM pg_catalog.pg_database d WHERE d.datallowconn))";
 
 /// A setting with a longer value than is kept is not read.
 fn of_server() -> String {
@@ -78,6 +88,10 @@ fn of_roles(rows_max: usize, bytes_max: usize) -> String {
 }
 
 const SUPERUSERS: &str = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper LIMIT ";
+
+/// The OIDs of roles and databases. Not ordered: those of a server that has more than are kept are not told apart.
+const ROLES: &str = "SELECT rolname, oid FROM pg_catalog.pg_roles WHERE rolcanlogin LIMIT ";
+const DATABASES: &str = "SELECT datname, oid FROM pg_catalog.pg_database WHERE datallowconn LIMIT ";
 
 /// Why the defaults could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -155,7 +169,7 @@ struct DefaultsReader {
     login: Arc<MonitorLogin>,
     client: Option<DefaultsClient>,
     /// What the last check found, and the generation that was read then.
-    seen: Option<(String, Arc<Generation>)>,
+    seen: Option<(LookFound, Arc<Generation>)>,
 }
 
 impl DefaultsReader {
@@ -210,12 +224,20 @@ async fn connect(login: &MonitorLogin, endpoint: &Endpoint) -> Result<DefaultsCl
 struct Look {
     started: String,
     loaded: String,
-    found: String,
+    found: LookFound,
+}
+
+/// What changes with what is read.
+#[derive(PartialEq, Eq)]
+struct LookFound {
+    of_new_logins: String,
+    of_names: String,
 }
 
 async fn fingerprint(known: &DefaultsClient) -> Result<Look, DefaultsReadError> {
     let row = known.client.query_one(&known.look, &[]).await?;
-    Ok(Look { started: row.try_get(0)?, loaded: row.try_get(1)?, found: row.try_get(2)? })
+    let found = LookFound { of_new_logins: row.try_get(2)?, of_names: row.try_get(3)? };
+    Ok(Look { started: row.try_get(0)?, loaded: row.try_get(1)?, found })
 }
 
 async fn read(
@@ -247,6 +269,17 @@ async fn read(
         let [name] = columns(&row)?;
         builder.superuser(name)?;
     }
+    let mut identities = Identities::default();
+    let limit = IDENTITIES_MAX + 1;
+    for row in rows(client, &format!("{ROLES}{limit}")).await? {
+        let [name, oid] = columns(&row)?;
+        identities.role(name, oid.parse().map_err(|_not_a_number| DefaultsReadError::Malformed)?);
+    }
+    for row in rows(client, &format!("{DATABASES}{limit}")).await? {
+        let [name, oid] = columns(&row)?;
+        identities.database(name, oid.parse().map_err(|_not_a_number| DefaultsReadError::Malformed)?);
+    }
+    builder.identities = identities.bounded(&look.found.of_names);
     Ok(builder.finish(&look.started, before))
 }
 

@@ -308,7 +308,7 @@ fn a_login_is_of_a_version_that_is_not_newer() {
     builder.row(Some("db"), Some("other"), "702");
     let login = builder.finish("10", None).login("svc", "db");
     let is_of = |started: &str, loaded: &str, rows: &str| {
-        let values = [started, loaded, rows].map(|value| Some(value.as_bytes()));
+        let values = [started, loaded, rows, "10", "5"].map(|value| Some(value.as_bytes()));
         login.is_of(&DefaultsVersion::of_values(values.into_iter()).expect("complete"))
     };
     assert!(is_of("10", "20", "f:t:700 t:f:701"));
@@ -319,4 +319,34 @@ fn a_login_is_of_a_version_that_is_not_newer() {
         assert!(!is_of("10", "20", rows), "{rows}");
     }
     assert_eq!(DefaultsVersion::of_values([Some(&b"10"[..]), None].into_iter()), None);
+}
+
+/// `svc` of `db` with this OID.
+fn named(role: u32) -> Arc<Generation> {
+    let mut builder = Builder::default();
+    builder.identities.role("svc", role);
+    builder.identities.database("db", 5);
+    Arc::new(builder.finish("today", None))
+}
+
+#[test]
+fn a_role_that_gets_the_name_of_another_has_a_digest_of_its_own() {
+    let [former, latter] = [named(10), named(11)];
+    let digest = |generation: &Generation| generation.login("svc", "db").digest();
+    assert_eq!(digest(&former), digest(&named(10)));
+    assert_ne!(digest(&former), digest(&latter));
+    let at = clock();
+    let history = History::default().found(Arc::clone(&former), at(0), at(3));
+    let history = history.found(Arc::clone(&latter), at(10), at(20));
+    let given = |began, ended| {
+        let login = LoginTime { began: at(began), ended: at(ended) };
+        let (given, keys) = confirmed(&history, login, ["svc", "db"], &told(&[]));
+        assert!(keys.is_empty(), "no setting differs");
+        given.expect("known").digest()
+    };
+    assert_eq!(given(1, 2), digest(&former));
+    assert_eq!(given(11, 12), digest(&latter));
+    let between = [given(4, 5), given(4, 5)];
+    assert!(!between.contains(&digest(&former)) && !between.contains(&digest(&latter)));
+    assert_ne!(between[0], between[1], "in doubt, nobody else may be the same");
 }

@@ -10,8 +10,10 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trunkline_codec::backend::{BackendTag, DataRow, ErrorFields};
 use trunkline_codec::scan::{Piece, ScanPhase, Scanner};
+use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::startup::StartupMessage;
 use trunkline_codec::write;
+use trunkline_codec::write::ErrorReport;
 use trunkline_reactor::timer;
 use trunkline_tls::connect::Encryption;
 
@@ -69,9 +71,12 @@ pub(super) async fn log_in(
                 if !wrong.is_empty() {
                     asking.settings.retain(|setting| wrong.iter().all(|other| other.name != setting.name));
                     asking.settings.extend(wrong);
-                } else if is_as_looked(server, &mut login_reply, &asking).await? {
-                    return Ok(login_reply);
                 } else {
+                    match looked_at(server, &mut login_reply, &asking).await? {
+                        LoginLook::AsRead => return Ok(login_reply),
+                        LoginLook::OfAnother => return Err(of_another(server)),
+                        LoginLook::Changed => {}
+                    }
                     let looked = timer::timeout(DEFAULTS_NEWS_PATIENCE, restoring.next_look(id)).await;
                     if looked.is_err() {
                         tracing::warn!(server.name = %server.name, "could not read the server's defaults in time, a moved session may have different ones");
@@ -141,19 +146,50 @@ fn named_by(refusal: &Bytes, settings: &[StartupSetting]) -> Vec<Box<str>> {
     if named.is_empty() { settings.iter().map(|setting| setting.name.clone()).collect() } else { named }
 }
 
+/// What a server says of a login that was to restore the defaults of the first one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LoginLook {
+    /// Its defaults are those that were last read.
+    AsRead,
+    /// They have changed since.
+    Changed,
+    /// The role or database is not the session's, but another that has got the name.
+    OfAnother,
+}
+
+impl LoginLook {
+    fn of(version: &DefaultsVersion, asking: &RequestedSettings) -> Self {
+        match (asking.is_of_another(version), asking.fits(version)) {
+            (true, _) => Self::OfAnother,
+            (false, true) => Self::AsRead,
+            (false, false) => Self::Changed,
+        }
+    }
+}
+
+/// The session cannot go on as whom its role or database is not any more.
+fn of_another(server: &ServerConnection) -> LoginError {
+    tracing::warn!(server.name = %server.name, "the name of a session's role or database has been given to another, the session does not go on");
+    let words = "the role or database of this session has lost its name to another";
+    let code = SqlState::UNDEFINED_OBJECT;
+    let mut message = BytesMut::new();
+    write::error_response(&mut message, &ErrorReport::fatal(code, words));
+    LoginError::Refused { code: Some(code), message: message.freeze() }
+}
+
 /// Asks the server whether its defaults are still those that were last read. If it refuses to answer, they are
 /// assumed to be.
-async fn is_as_looked(
+async fn looked_at(
     server: &mut ServerConnection,
     login_reply: &mut LoginReply,
     asking: &RequestedSettings,
-) -> Result<bool, ReadError> {
+) -> Result<LoginLook, ReadError> {
     if !asking.is_of_a_look() {
-        return Ok(true);
+        return Ok(LoginLook::AsRead);
     }
     let mut question = BytesMut::new();
     if write::query(&mut question, DefaultsVersion::question().as_bytes()).is_err() {
-        return Ok(true);
+        return Ok(LoginLook::AsRead);
     }
     server.stream.write_all(&question).await?;
     let mut scanner = Scanner::backend();
@@ -177,7 +213,7 @@ async fn is_as_looked(
                 }
                 BackendTag::ReadyForQuery => {
                     login_reply.read_ahead = buffer.split_off(at);
-                    return Ok(version.is_none_or(|version| asking.fits(&version)));
+                    return Ok(version.map_or(LoginLook::AsRead, |version| LoginLook::of(&version, asking)));
                 }
                 _notice_or_refusal => {}
             }
@@ -192,9 +228,6 @@ async fn is_as_looked(
 
 #[cfg(test)]
 mod tests {
-    use trunkline_codec::sqlstate::SqlState;
-    use trunkline_codec::write::ErrorReport;
-
     use super::*;
 
     fn dropped(words: &str) -> Vec<String> {
