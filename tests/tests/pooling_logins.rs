@@ -307,3 +307,37 @@ fn a_session_goes_on_as_who_it_was_or_not_at_all() {
     let error = stays.query("SELECT session_user").error;
     assert_eq!(error.map(|error| error.code).as_deref(), Some("42704"));
 }
+
+#[test]
+fn a_function_that_is_replaced_a_moment_before_leaves_nothing_to_the_next_client() {
+    const CALL: &str = "SELECT public.of_proof()";
+    let replace = |body: &str| {
+        let sql = format!(
+            "CREATE OR REPLACE FUNCTION public.of_proof() RETURNS void LANGUAGE plpgsql AS $$ BEGIN {body} END $$"
+        );
+        primary().psql(&sql).unwrap();
+    };
+    for (builder, name) in [(transactions(1), "of_proof"), (reusing(), "of_proof_again")] {
+        let role = role(name);
+        replace("");
+        let endpoint = builder.key("auth.cache_ttl", LONG).start();
+        let call_once = || {
+            let mut wire = role.connect(endpoint.writes());
+            let process = wire.value(WHO);
+            fine(&mut wire, CALL);
+            leave(wire);
+            process
+        };
+        for _ in 0..3 {
+            eventually(PATIENCE, "a connection is kept where the function is the one that was read", || {
+                call_once() == call_once()
+            });
+            replace("PERFORM set_config('app.left', 'behind', false);");
+            let _process = call_once();
+            let mut next = role.connect(endpoint.writes());
+            assert_eq!(next.query("SELECT current_setting('app.left', true)").rows, [[None]]);
+            leave(next);
+            replace("");
+        }
+    }
+}

@@ -46,6 +46,9 @@ pub const PARAMETERS_MAX: usize = 64;
 /// Bytes of the ParameterStatus messages a server may send while it is aligned.
 pub const ALIGNMENT_PARAMETERS_MAX: usize = 64 * 1024;
 
+/// Bytes of a row that is kept of the answers to an alignment: that of a fingerprint.
+pub const ALIGNMENT_ROW_MAX: usize = 1024;
+
 /// Longest beginning of an answer that is held back until its first row, in bytes: what a server
 /// sends at once.
 /// Source: PostgreSQL 18, src/backend/libpq/pqcomm.c, `PQ_SEND_BUFFER_SIZE`.

@@ -23,6 +23,7 @@ mod defaults;
 mod departure;
 mod end;
 mod inquiry;
+mod left;
 mod lost;
 mod planned;
 mod pooled;

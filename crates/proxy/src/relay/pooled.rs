@@ -9,28 +9,27 @@ use std::time::Instant;
 use trunkline_pool::{CheckFirst, PoolMode};
 use trunkline_reactor::{spawn, timer};
 use trunkline_routing::eligible;
-use trunkline_session::{ConnectionState, SessionState, diff};
+use trunkline_session::{ConnectionState, diff};
 use trunkline_topology::ServerId;
 
 use super::attach::Waited;
 use super::buffer::Chunk;
+use super::left::{LeftConnection, confirm};
 use super::pump::is_goodbye;
 use super::vanished::see_off;
 use super::{Ending, Next, Relay, SessionContext};
 use crate::cancel::Parting;
-use crate::context::{FillLogin, FillOffer, Worker};
-use crate::defaults::{ReportedDefaults, SessionDefaults};
-use crate::limits::{DEFAULTS_NEWS_PATIENCE, POOL_RESET_TIMEOUT, POOL_STAY, TICK};
+use crate::context::{FillLogin, FillOffer};
+use crate::defaults::ReportedDefaults;
+use crate::limits::{POOL_STAY, TICK};
 use crate::pool::connection::ServerConnection;
 use crate::pool::seat::PoolSeat;
 use crate::pool::start::PoolStart;
-use crate::server::align::run;
 use crate::server::connection::ReadyServer;
 use crate::server::login::LoginReply;
 use crate::server::pooled::{LastServer, ask_last, carried_for, leads_to_its_server};
 use crate::server::take::ChoiceReason;
 use trunkline_telemetry::metrics::PoolCloseReason;
-use trunkline_telemetry::sessions::SessionNames;
 
 /// What the pools have for a session without a wait.
 #[derive(Debug)]
@@ -353,81 +352,4 @@ impl Relay {
 pub(super) enum WorkLeft {
     None,
     Some,
-}
-
-/// A connection whose client has gone.
-struct LeftConnection {
-    server: Box<ServerConnection>,
-    state: ConnectionState,
-    mode: PoolMode,
-    own: Arc<SessionDefaults>,
-}
-
-impl LeftConnection {
-    fn give_back(self, worker: &Rc<Worker>) {
-        let LeftConnection { mut server, state, mode, own } = self;
-        let defaults = own.digest();
-        server.own = Some(own);
-        match mode {
-            PoolMode::Transaction if state.tainted().is_none() => {
-                worker.check_in(server, state, defaults, Instant::now())
-            }
-            // Its client is the only one that it was pinned for.
-            PoolMode::Transaction | PoolMode::Session => {
-                spawn(reset(Rc::clone(worker), server, state, defaults));
-            }
-        }
-    }
-}
-
-/// Gives a connection back once the defaults of its login are known; closes it where they remain in doubt.
-async fn confirm(
-    worker: Rc<Worker>,
-    mut left: LeftConnection,
-    names: Arc<SessionNames>,
-    told: ReportedDefaults,
-) {
-    let defaults = &worker.shared.defaults;
-    let looked = async {
-        while !left.own.is_looked_at(defaults) {
-            defaults.next_look(left.server.lease.server()).await;
-        }
-    };
-    let _elapsed = timer::timeout(DEFAULTS_NEWS_PATIENCE, looked).await;
-    let in_doubt = Arc::make_mut(&mut left.own).confirm(defaults, names.of_login(), &told);
-    if in_doubt.is_empty() && !left.own.is_unconfirmed() {
-        left.give_back(&worker);
-    } else {
-        worker.metrics.pool_closed.one(PoolCloseReason::Login);
-        left.server.terminate();
-    }
-}
-
-/// Has the connection forget its session, and gives it back; closes it where that cannot be done.
-async fn reset(worker: Rc<Worker>, server: Box<ServerConnection>, state: ConnectionState, defaults: u32) {
-    let is_clean = state.tainted().is_none() && diff(&state, &SessionState::new()).is_empty();
-    if is_clean {
-        return worker.check_in(server, state, defaults, Instant::now());
-    }
-    let closed = &worker.metrics.pool_closed;
-    let Some(mut after) = state.after_discard_all() else {
-        closed.one(PoolCloseReason::Pinned);
-        return server.terminate();
-    };
-    server.stream.change_reader();
-    let name = Arc::clone(&server.name);
-    match timer::timeout(POOL_RESET_TIMEOUT, run(server, &ConnectionState::reset())).await {
-        Ok(Ok((server, reported))) => {
-            after.reported(&reported);
-            worker.check_in(server, after, defaults, Instant::now());
-        }
-        Ok(Err(error)) => {
-            closed.one(PoolCloseReason::ResetFailed);
-            tracing::warn!(server.name = %name, %error, "a server connection could not be reset for its next client, it is closed");
-        }
-        Err(_elapsed) => {
-            closed.one(PoolCloseReason::ResetFailed);
-            tracing::warn!(server.name = %name, "a server connection was not reset in time for its next client, it is closed");
-        }
-    }
 }

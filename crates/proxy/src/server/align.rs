@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trunkline_net::Transport;
-use trunkline_session::{Alignment, AlignmentError, Position, PositionReader, ask_position};
+use trunkline_session::{Alignment, AlignmentError, AlignmentReader, Position, PositionReader, ask_position};
 
 use super::connection::ReadyServer;
 use super::login::LoginReply;
@@ -51,9 +51,14 @@ pub(super) async fn align(
         Ask::Position => read_position(taken).await?,
         Ask::Nothing => Position::Untold,
     };
-    if alignment.is_empty() {
-        return Ok(position);
+    if !alignment.is_empty() {
+        read_answers(taken, alignment).await?;
     }
+    Ok(position)
+}
+
+/// Their ParameterStatus messages are added to the login reply.
+async fn read_answers(taken: &mut ReadyServer, alignment: &Alignment) -> Result<AlignmentReader, AlignError> {
     let mut reader = alignment.reader();
     let mut buffer = std::mem::take(&mut taken.login_reply.read_ahead);
     loop {
@@ -63,23 +68,24 @@ pub(super) async fn align(
         if step.done {
             taken.login_reply.take_in(reader.parameters());
             taken.login_reply.read_ahead = buffer;
-            return Ok(position);
+            return Ok(reader);
         }
         read_more(&mut taken.server.stream, &mut buffer).await?;
     }
 }
 
-/// The same on a connection that no session has. Returns the ParameterStatus messages, too.
+/// The same on a connection that no session has. Returns what was read, too.
 pub(crate) async fn run(
     server: Box<ServerConnection>,
     alignment: &Alignment,
-) -> Result<(Box<ServerConnection>, BytesMut), AlignError> {
+) -> Result<(Box<ServerConnection>, AlignmentReader), AlignError> {
     let mut taken = ReadyServer::new(server, LoginReply::default());
-    let _untold = align(&mut taken, alignment, Ask::Nothing).await?;
+    taken.server.stream.write_all(&alignment.messages).await.map_err(ReadError::from)?;
+    let reader = read_answers(&mut taken, alignment).await?;
     if !taken.login_reply.read_ahead.is_empty() {
         return Err(AlignError::Lost(ReadError::Closed));
     }
-    Ok((taken.server, taken.login_reply.messages))
+    Ok((taken.server, reader))
 }
 
 /// Queries the server's WAL position.

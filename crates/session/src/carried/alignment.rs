@@ -7,7 +7,7 @@ use trunkline_codec::scan::{FrameError, Piece, ScanPhase, Scanner};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write;
 
-use crate::limits::{ALIGNMENT_PARAMETERS_MAX, PARAMETERS_MAX};
+use crate::limits::{ALIGNMENT_PARAMETERS_MAX, ALIGNMENT_ROW_MAX, PARAMETERS_MAX};
 
 /// Answers that an alignment still waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Alignment {
         let mut scanner = Scanner::backend();
         scanner.set_phase(ScanPhase::Normal);
         let Self { owed, stage, then, .. } = *self;
-        AlignmentReader { scanner, owed, stage, then, parameters: BytesMut::new(), reported: 0 }
+        AlignmentReader { scanner, owed, stage, then, parameters: BytesMut::new(), reported: 0, row: None }
     }
 }
 
@@ -185,6 +185,8 @@ pub struct AlignmentReader {
     parameters: BytesMut,
     /// How many messages these are.
     reported: usize,
+    /// The last row that came, if it is short.
+    row: Option<Bytes>,
 }
 
 impl AlignmentReader {
@@ -214,7 +216,10 @@ impl AlignmentReader {
             BackendTag::CloseComplete => &mut self.owed.closed,
             BackendTag::NoticeResponse | BackendTag::NotificationResponse => return Ok(()),
             // The columns of what SELECT set_config returns are not asked for; its row comes.
-            BackendTag::DataRow if self.owed.executed > 0 => return Ok(()),
+            BackendTag::DataRow if self.owed.executed > 0 => {
+                self.row = (body.len() <= ALIGNMENT_ROW_MAX).then(|| Bytes::copy_from_slice(body));
+                return Ok(());
+            }
             BackendTag::ParameterStatus => {
                 self.reported += 1;
                 let length = self.parameters.len() + message.len();
@@ -254,6 +259,12 @@ impl AlignmentReader {
             _unexpected => return Err(AlignmentError::Unexpected(BackendTag::ReadyForQuery.byte())),
         };
         Ok(())
+    }
+
+    /// The last row that the server sent, unless it was long.
+    #[must_use]
+    pub fn row(&self) -> Option<&[u8]> {
+        self.row.as_deref()
     }
 
     /// The ParameterStatus messages that the server sent.

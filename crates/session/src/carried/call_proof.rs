@@ -3,7 +3,8 @@
 //! A function may be replaced between a look and a call, by somebody who does not go through the proxy. So before another
 //! session gets the connection, its server is asked for the fingerprint of its functions: while that is the one of the last
 //! look, each call did what was read, unless a function was another one in between. Else a look that began later tells what
-//! the session has to carry; what it cannot tell ends with the connection.
+//! the session has to carry; what it cannot tell ends with the connection. A session that ends before its server was asked
+//! leaves that to whoever [resets its connection](crate::ConnectionState::proof).
 //!
 //! ```text
 //!              call           the same fingerprint
@@ -13,10 +14,12 @@
 //!                       └──────────────> Looking ──────────┘
 //! ```
 
+use std::sync::Arc;
+
 use trunkline_codec::backend::DataRow;
 
 use crate::carried::unsettled::Unsettled;
-use crate::sql::functions::{FUNCTIONS_FINGERPRINT, FingerprintComparison, UnlistedFunctions};
+use crate::sql::functions::{FUNCTIONS_FINGERPRINT, FingerprintComparison, Functions, UnlistedFunctions};
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +60,13 @@ pub(crate) fn question_of_calls() -> Vec<u8> {
     format!("SELECT {FUNCTIONS_FINGERPRINT}").into_bytes()
 }
 
+/// What the answer to [`question_of_calls`] says.
+pub(crate) fn compare(functions: &Functions, row: Option<&[u8]>) -> FingerprintComparison {
+    let row = row.and_then(|row| DataRow::parse(row).ok());
+    let told = row.as_ref().and_then(|row| row.values().next().flatten());
+    told.map_or(FingerprintComparison::Unknown, |told| functions.compare(told))
+}
+
 impl Unsettled {
     /// A statement is run that may call functions, other than by the SQL that the client sends just now.
     #[inline]
@@ -89,13 +99,15 @@ impl Unsettled {
         matches!(self.proof, CallProof::Looking { doubt: CallDoubt::OtherFunctions, .. })
     }
 
+    /// The functions of which some were called that may not be those that were read.
+    pub(crate) fn unproven(&self) -> Option<&Arc<Functions>> {
+        self.functions.as_ref().filter(|_| !self.is_proven())
+    }
+
     /// The answer has come, in this row; `None` when there is none.
     pub(crate) fn calls_told(&mut self, row: Option<&[u8]>) {
         let (Some(functions), true) = (&self.functions, self.is_proof_due()) else { return };
-        let row = row.and_then(|row| DataRow::parse(row).ok());
-        let told = row.as_ref().and_then(|row| row.values().next().flatten());
-        let compared = told.map_or(FingerprintComparison::Unknown, |told| functions.compare(told));
-        let doubt = match compared {
+        let doubt = match compare(functions, row) {
             FingerprintComparison::Same => {
                 self.proof = CallProof::NotNeeded;
                 return;

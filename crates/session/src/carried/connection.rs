@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::alignment::{Alignment, Writer};
+use super::call_proof::{compare, question_of_calls};
 use super::content::Contents;
 use super::diff::SessionState;
 use super::gucs::{Gucs, have_same_settings};
@@ -10,6 +11,7 @@ use super::mark::OwnMark;
 use super::parameters::{LoginParameters, overlaid};
 use super::statement_set::StatementSet;
 use crate::pin::PinReason;
+use crate::sql::functions::{FingerprintComparison, Functions};
 
 /// What a server connection has. It is a value: a pool keeps it beside an idle connection, and [`crate::diff`] says what
 /// the connection lacks of what the next session wants. Clones are cheap.
@@ -20,6 +22,8 @@ pub struct ConnectionState {
     pub(crate) unnamed: UnnamedLeft,
     pub(crate) own: OwnLeft,
     pub(crate) taint: Option<Taint>,
+    /// The functions of which some were called, for as long as those may be others than were read.
+    pub(crate) unproven: Option<Arc<Functions>>,
     pub(crate) settings: Option<Arc<Gucs>>,
     pub(crate) statements: Option<Arc<StatementSet>>,
     /// Statements under names made from content.
@@ -105,7 +109,9 @@ impl ConnectionState {
     #[must_use]
     pub fn after_discard_all(&self) -> Option<Self> {
         let has_custom = self.settings.as_ref().is_some_and(|settings| settings.custom().next().is_some());
-        if has_custom || matches!(self.taint, Some(Taint::Lasting(_))) {
+        // Others than were read may have done what is not undone.
+        let is_unproven = self.unproven.is_some();
+        if has_custom || is_unproven || matches!(self.taint, Some(Taint::Lasting(_))) {
             return None;
         }
         Some(Self {
@@ -116,6 +122,23 @@ impl ConnectionState {
             changed: self.changed.clone(),
             ..Self::default()
         })
+    }
+
+    /// What asks the server of the connection whether the functions that were called are those that were read, before
+    /// [`Self::after_discard_all`]; `None` where that is known. The row of the answer is for [`Self::calls_told`].
+    #[must_use]
+    pub fn proof(&self) -> Option<Alignment> {
+        let is_lasting = matches!(self.taint, Some(Taint::Lasting(_)));
+        (self.unproven.is_some() && !is_lasting).then(|| {
+            let mut out = Writer::default();
+            out.run(&question_of_calls());
+            out.finish()
+        })
+    }
+
+    /// The server has answered [`Self::proof`] by this row.
+    pub fn calls_told(&mut self, row: Option<&[u8]>) {
+        self.unproven = self.unproven.take().filter(|f| compare(f, row) != FingerprintComparison::Same);
     }
 
     /// The messages that run `DISCARD ALL`.

@@ -69,6 +69,7 @@ impl Session {
             unnamed: self.unnamed_left(),
             own: residue.own,
             taint,
+            unproven: followed.filter(|_| taint.is_some()).and_then(|f| f.unsettled.unproven().cloned()),
             settings: followed.and_then(|followed| followed.settings().cloned()),
             statements: followed.and_then(|followed| followed.prepared.there()),
             contents: self.contents().clone(),

@@ -189,13 +189,41 @@ fn values_and_functions_are_asked_for_in_one_flight() {
     talk.swallows(&both).is_idle().checks_in();
 }
 
+/// What is left of a connection whose client leaves without having waited, and whose server then tells this; `None` when the
+/// connection ends.
+fn left_at_once(sql: &[(&str, &str)], names: StatementNames, told: Option<&str>) -> Option<ConnectionState> {
+    let (mut talk, functions) = calling();
+    let settings = SessionSettings { statement_names: names, ..settings() };
+    talk.session = Session::new(settings, talk.now).with_functions(Some(functions));
+    for (sql, tag) in sql {
+        talk.ran(sql, &[tag]);
+    }
+    let mut left = talk.session.connection_state();
+    assert!(left.after_discard_all().is_none(), "it is not known what was called");
+    let asked = sent(&left.proof().unwrap_or_else(|| panic!("{:?}", left.tainted())).messages);
+    assert!(asked[0].contains("pg_proc"), "{asked:?}");
+    let row = told.map(|told| row(&[Some(told)]));
+    left.calls_told(row.as_deref().map(|row| &row[5..]));
+    left.after_discard_all()
+}
+
 #[test]
-fn a_client_that_leaves_at_once_has_its_connection_reset() {
+fn of_a_client_that_leaves_at_once_the_server_is_asked_what_it_has_called() {
+    let in_transactions = StatementNames::OfContent { statements_max: 8 };
+    for names in [in_transactions, StatementNames::OfClient] {
+        let (call, listen) = (("select plain(1)", "SELECT 1"), ("listen c", "LISTEN"));
+        for sql in [&[call][..], &[call, listen]] {
+            assert!(left_at_once(sql, names, Some(READ)).is_some(), "DISCARD ALL will do");
+            for told in [Some(OTHER), None] {
+                assert!(left_at_once(sql, names, told).is_none(), "{told:?}");
+            }
+        }
+    }
     let (mut talk, _functions) = calling();
-    talk.ran("select plain(1)", &["SELECT 1"]);
-    let left = talk.session.connection_state();
-    assert_eq!(left.tainted(), Some(PinReason::UnreadFunction));
-    assert!(left.after_discard_all().is_some());
+    talk.ran("select plain(1)", &["SELECT 1"]).is_told(READ);
+    assert!(talk.checks_in().proof().is_none(), "it is known already");
+    talk.ran("select plain(1)", &["SELECT 1"]).is_told(OTHER);
+    assert!(talk.session.connection_state().proof().is_none(), "nothing is gained by a question");
 }
 
 #[test]
