@@ -66,8 +66,8 @@ pub(super) async fn confirm(
 
 /// Has the connection forget its session, and gives it back; closes it where that cannot be done.
 async fn reset(worker: Rc<Worker>, server: Box<ServerConnection>, mut state: ConnectionState, defaults: u32) {
-    let is_clean = state.tainted().is_none() && diff(&state, &SessionState::new()).is_empty();
-    if is_clean {
+    let new = SessionState::new();
+    if state.fits(&new) && diff(&state, &new).is_empty() {
         return worker.check_in(server, state, defaults, Instant::now());
     }
     let closed = &worker.metrics.pool_closed;

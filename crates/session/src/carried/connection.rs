@@ -33,6 +33,8 @@ pub struct ConnectionState {
     /// Whose use of sequences `currval` and `lastval` show.
     pub(crate) sequences: Option<OwnMark>,
     pub(crate) login: Arc<LoginParameters>,
+    /// Temporary objects were made on it: their schema stays.
+    pub(crate) has_temporary_schema: bool,
     /// Parameters that were reported since the login, as ParameterStatus messages.
     pub(crate) changed: Option<Arc<[u8]>>,
 }
@@ -86,20 +88,21 @@ impl ConnectionState {
         self.taint.map(Taint::reason)
     }
 
-    /// A hash of settings and prepared statements: equal where these are. A connection with the
+    /// A hash of settings, prepared statements and whether there is a schema of temporary objects: equal where these are. A connection with the
     /// [`SessionState::fingerprint`] of a session needs nothing for it, as a rule; [`crate::diff`] decides.
     #[must_use]
     #[inline]
     pub fn fingerprint(&self) -> u64 {
-        fingerprint(self.settings.as_deref(), self.statements.as_deref())
+        fingerprint(self.settings.as_deref(), self.statements.as_deref(), self.has_temporary_schema)
     }
 
-    /// Whether the connection can be brought to what a session wants: it is not tainted, and knows no custom setting that
-    /// the session does not know. A custom setting exists until its connection ends.
+    /// Whether the connection can be brought to what a session wants: it is not tainted, and knows no custom setting and no
+    /// schema of temporary objects that the session does not know. Both exist until their connection ends.
     #[must_use]
     pub fn fits(&self, wanted: &SessionState) -> bool {
         let is_known = |key: &str| wanted.settings.as_ref().is_some_and(|own| own.has(key.as_bytes()));
         self.taint.is_none()
+            && self.temporary_schema_fits(wanted)
             && (have_same_settings(self.settings.as_ref(), wanted.settings.as_ref())
                 || self.settings.iter().flat_map(|settings| settings.custom()).all(is_known))
     }
@@ -111,7 +114,11 @@ impl ConnectionState {
         let has_custom = self.settings.as_ref().is_some_and(|settings| settings.custom().next().is_some());
         // Others than were read may have done what is not undone.
         let is_unproven = self.unproven.is_some();
-        if has_custom || is_unproven || matches!(self.taint, Some(Taint::Lasting(_))) {
+        if has_custom
+            || is_unproven
+            || self.has_temporary_schema
+            || matches!(self.taint, Some(Taint::Lasting(_)))
+        {
             return None;
         }
         Some(Self {
@@ -166,8 +173,12 @@ impl ConnectionState {
 
 /// See [`ConnectionState::fingerprint`].
 #[inline]
-pub(crate) fn fingerprint(settings: Option<&Gucs>, statements: Option<&StatementSet>) -> u64 {
+pub(crate) fn fingerprint(
+    settings: Option<&Gucs>,
+    statements: Option<&StatementSet>,
+    has_temporary_schema: bool,
+) -> u64 {
     let settings = settings.map_or(0, Gucs::fingerprint);
     let statements = statements.map_or(0, StatementSet::fingerprint);
-    settings.rotate_left(1) ^ statements
+    settings.rotate_left(1) ^ statements ^ u64::from(has_temporary_schema)
 }

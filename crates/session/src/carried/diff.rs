@@ -19,6 +19,8 @@ pub struct SessionState {
     /// Those that the session's last connection had: it finds these as it has left them.
     pub(crate) left: Option<Arc<StatementSet>>,
     pub(crate) sequences: Option<OwnMark>,
+    /// It has had temporary objects.
+    pub(crate) knows_temporary_schema: bool,
     pub(crate) status: TransactionStatus,
 }
 
@@ -31,6 +33,7 @@ impl SessionState {
             statements: None,
             left: None,
             sequences: None,
+            knows_temporary_schema: false,
             status: TransactionStatus::Idle,
         }
     }
@@ -39,7 +42,7 @@ impl SessionState {
     #[must_use]
     #[inline]
     pub fn fingerprint(&self) -> u64 {
-        fingerprint(self.settings.as_deref(), self.statements.as_deref())
+        fingerprint(self.settings.as_deref(), self.statements.as_deref(), self.knows_temporary_schema)
     }
 }
 

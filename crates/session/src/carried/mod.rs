@@ -9,6 +9,7 @@
 //!   what pins is still there; [`login_values`]: values from the login.
 //! - [`encoding`]: the client_encoding under which a text was sent.
 //! - [`parameters`], [`processes`]: what the client knows of its server.
+//! - [`temporary`]: the schema of temporary objects, which stays on a connection.
 //! - `shown`: what a pool and the next client are shown of a connection.
 //! - [`shape`]: what a statement takes and returns.
 //! - [`connection`]: what a server connection has, of its session and of those before; [`statement_set`]: prepared
@@ -39,6 +40,7 @@ pub(crate) mod search_path;
 pub(crate) mod shape;
 mod shown;
 pub(crate) mod statement_set;
+pub(crate) mod temporary;
 pub(crate) mod unsettled;
 use std::sync::Arc;
 

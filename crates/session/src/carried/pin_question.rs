@@ -4,6 +4,7 @@
 use trunkline_codec::backend::DataRow;
 
 use crate::carried::followed::Followed;
+use crate::carried::temporary::TemporarySchema;
 use crate::limits::{PIN_HINTS_MAX, PIN_QUESTIONS_AT_ONCE, PIN_TRANSACTIONS_MAX, PIN_TRANSACTIONS_MIN};
 use crate::pin::PinReason;
 
@@ -21,6 +22,9 @@ const HAS_TEMPORARY: &str = "EXISTS (SELECT FROM pg_catalog.pg_depend d \
 /// An event trigger: with CREATE, DROP and the like it has run a function, whose effects are not known.
 const HAS_EVENT_TRIGGER: &str = "EXISTS (SELECT FROM pg_catalog.pg_event_trigger e \
      WHERE e.evtenabled OPERATOR(pg_catalog.<>) 'D' AND e.evtevent OPERATOR(pg_catalog.<>) 'login')";
+
+/// The schema of temporary objects, which stays. Of a transaction that was rolled back there may be none.
+const HAS_SCHEMA: &str = "pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) '0'::pg_catalog.oid";
 
 /// When the server is asked next. Each question whose answer is that all is still there makes the next one rarer.
 #[derive(Debug, Default)]
@@ -107,10 +111,10 @@ impl Followed {
         self.settings().is_some_and(|settings| settings.name(b"pg_temp"))
     }
 
-    /// The query, which returns one row.
+    /// The query, which returns one row: what is there, and at last what stays.
     pub(crate) fn question_of_pins(&mut self) -> Vec<u8> {
         self.pin_question.asked();
-        format!("SELECT {HAS_LOCK}, {HAS_TEMPORARY}, {HAS_EVENT_TRIGGER}").into_bytes()
+        format!("SELECT {HAS_LOCK}, {HAS_TEMPORARY}, {HAS_EVENT_TRIGGER}, {HAS_SCHEMA}").into_bytes()
     }
 
     /// The answer has come. Only a clear one ends a reason.
@@ -120,6 +124,9 @@ impl Followed {
         let ended: Vec<PinReason> = self.pins.iter().filter(|reason| answer.ends(*reason)).collect();
         for reason in &ended {
             self.pins.remove(*reason);
+        }
+        if answer.schema == Remains::Possible {
+            self.temporary = TemporarySchema::Here;
         }
         if !ended.is_empty() {
             self.pin_question = PinQuestion::default();
@@ -146,6 +153,7 @@ struct PinAnswer {
     locks: Remains,
     temporary: Remains,
     event_triggers: Remains,
+    schema: Remains,
 }
 
 impl PinAnswer {
@@ -153,7 +161,8 @@ impl PinAnswer {
         let row = DataRow::parse(row).ok()?;
         let mut values = row.values().map(Remains::of);
         let (locks, temporary, event_triggers) = (values.next()?, values.next()?, values.next()?);
-        values.next().is_none().then_some(Self { locks, temporary, event_triggers })
+        let schema = values.next()?;
+        values.next().is_none().then_some(Self { locks, temporary, event_triggers, schema })
     }
 
     /// Whether a reason has ended. A function that takes a lock and makes a temporary object is told by one of both: locks
@@ -212,7 +221,8 @@ mod tests {
     #[test]
     fn only_a_whole_row_that_denies_ends_a_reason() {
         let row = |values: [&str; 3]| {
-            let mut row = 3_u16.to_be_bytes().to_vec();
+            let values = [values[0], values[1], values[2], "f"];
+            let mut row = 4_u16.to_be_bytes().to_vec();
             for value in values {
                 row.extend_from_slice(&u32::try_from(value.len()).unwrap_or_default().to_be_bytes());
                 row.extend_from_slice(value.as_bytes());
@@ -239,6 +249,6 @@ mod tests {
         for end in 0..nothing.len() {
             assert_eq!(ended(&nothing[..end]), [false; 5], "cut at {end}");
         }
-        assert_eq!(ended(&[&4_u16.to_be_bytes(), &nothing[2..], &[0, 0, 0, 1, b'f']].concat()), [false; 5]);
+        assert_eq!(ended(&[&5_u16.to_be_bytes(), &nothing[2..], &[0, 0, 0, 1, b'f']].concat()), [false; 5]);
     }
 }

@@ -11,12 +11,12 @@ use super::gucs::Gucs;
 use super::parameters::statuses;
 
 impl ConnectionState {
-    /// A bit for each custom setting that it has, drawn from 32 by the name: a connection with a bit that a session has
-    /// not, [does not fit](Self::fits) it.
+    /// A bit for each custom setting that it has, drawn from 32 by the name, and one for a schema of temporary objects: a
+    /// connection with a bit that a session has not, [does not fit](Self::fits) it.
     #[must_use]
     #[inline]
     pub fn custom_marks(&self) -> u32 {
-        marks_of(self.settings.as_deref())
+        marks_of(self.settings.as_deref()) | mark_of_temporary(self.has_temporary_schema)
     }
 
     /// The parameters that it has now, for a client that gets it in place of a login: ParameterStatus messages. `reported` is
@@ -55,8 +55,12 @@ impl SessionState {
     #[must_use]
     #[inline]
     pub fn custom_marks(&self) -> u32 {
-        marks_of(self.settings.as_deref())
+        marks_of(self.settings.as_deref()) | mark_of_temporary(self.knows_temporary_schema)
     }
+}
+
+fn mark_of_temporary(has_schema: bool) -> u32 {
+    u32::from(has_schema)
 }
 
 fn marks_of(settings: Option<&Gucs>) -> u32 {

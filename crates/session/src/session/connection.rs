@@ -10,6 +10,7 @@ use super::Session;
 use crate::carried::connection::{ConnectionState, OwnLeft, Taint, UnnamedLeft};
 use crate::carried::content::Contents;
 use crate::carried::diff::{SessionState, drops_unnamed, reading};
+use crate::carried::followed::Followed;
 use crate::carried::mark::OwnMark;
 use crate::carried::prepared::{UnnamedKept, UnnamedThere};
 use crate::carried::residue::{ForeignUnnamed, InsertUse, Residue, SequenceUse};
@@ -27,6 +28,7 @@ impl Session {
             statements: followed.and_then(|followed| followed.prepared.wanted()),
             left: followed.and_then(|followed| followed.prepared.left()),
             sequences: self.sequences_left(),
+            knows_temporary_schema: followed.is_some_and(Followed::knows_temporary_schema),
             status: self.conversation.status,
         }
     }
@@ -78,6 +80,7 @@ impl Session {
                 StatementNames::OfContent { statements_max } => statements_max,
             },
             sequences: self.sequences_left(),
+            has_temporary_schema: followed.is_some_and(Followed::has_temporary_schema),
             login,
             changed,
         }
@@ -250,7 +253,7 @@ impl Session {
         contents.trim(from.contents_max);
         self.set_contents(contents);
         if let Some(followed) = &mut self.carried.followed {
-            followed.connection_taken();
+            followed.connection_taken(from);
             let unnamed = if is_own { UnnamedKept::Own } else { UnnamedKept::Lost };
             let reading = reading(from, followed.settings());
             followed.prepared.connection_taken(from.statements.as_ref(), reading, unnamed);

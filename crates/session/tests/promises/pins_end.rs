@@ -17,11 +17,14 @@ pub(crate) struct Has {
     lock: &'static str,
     temporary: &'static str,
     event_trigger: &'static str,
+    /// That of temporary objects, also without any.
+    schema: &'static str,
 }
 
-pub(crate) const NOTHING: Has = Has { lock: "f", temporary: "f", event_trigger: "f" };
+pub(crate) const NOTHING: Has = Has { lock: "f", temporary: "f", event_trigger: "f", schema: "f" };
 pub(crate) const A_LOCK: Has = Has { lock: "t", ..NOTHING };
-pub(crate) const AN_OBJECT: Has = Has { temporary: "t", ..NOTHING };
+pub(crate) const AN_OBJECT: Has = Has { temporary: "t", schema: "t", ..NOTHING };
+pub(crate) const ITS_SCHEMA: Has = Has { schema: "t", ..NOTHING };
 pub(crate) const AN_EVENT_TRIGGER: Has = Has { event_trigger: "t", ..NOTHING };
 
 impl Talk {
@@ -34,7 +37,7 @@ impl Talk {
             assert!(asked.contains(what), "{asked}");
         }
         assert!(self.session.is_paused() && !self.session.is_idle());
-        let values = [has.lock, has.temporary, has.event_trigger].map(Some);
+        let values = [has.lock, has.temporary, has.event_trigger, has.schema].map(Some);
         self.swallows(&[m('3'), m('1'), m('2'), row(&values), complete("SELECT 1"), m('3'), m('3')]);
         self.swallows(&[ready('I')]).is_idle()
     }

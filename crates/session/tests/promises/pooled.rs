@@ -13,6 +13,7 @@ mod calls;
 mod contents;
 mod reset;
 mod statements;
+mod temporary;
 
 impl Talk {
     fn on_primary() -> Self {

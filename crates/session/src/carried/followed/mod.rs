@@ -8,12 +8,14 @@ mod staged;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::carried::connection::ConnectionState;
 use crate::carried::encoding::{CurrentEncoding, EncodingEra};
 use crate::carried::gucs::{Gucs, SettingsTooLarge};
 use crate::carried::login_values::LoginValues;
 use crate::carried::parameters::ReportedParameters;
 use crate::carried::pin_question::PinQuestion;
 use crate::carried::prepared::{LastingEffects, Prepared};
+use crate::carried::temporary::TemporarySchema;
 use crate::carried::unsettled::Unsettled;
 use crate::names::Name;
 use crate::pin::PinReason;
@@ -67,6 +69,7 @@ pub(crate) struct Followed {
     /// See the method.
     pub(super) hidden: Option<PinReason>,
     pub(crate) pin_question: PinQuestion,
+    pub(super) temporary: TemporarySchema,
 }
 
 impl Followed {
@@ -91,6 +94,7 @@ impl Followed {
             has_report: false,
             hidden: None,
             pin_question: PinQuestion::default(),
+            temporary: TemporarySchema::default(),
         }
     }
 
@@ -130,17 +134,6 @@ impl Followed {
         self.gucs.as_ref()
     }
 
-    /// Settings that a connection had are shared with the session, if they are its own.
-    #[inline]
-    pub(crate) fn share_settings(&mut self, had: Option<&Arc<Gucs>>) {
-        if let (Some(own), Some(had)) = (&mut self.gucs, had)
-            && !Arc::ptr_eq(own, had)
-            && own == had
-        {
-            Arc::clone_from(own, had);
-        }
-    }
-
     /// Changes the settings. Those that are too large are forgotten.
     pub(super) fn change_settings(&mut self, change: impl FnOnce(&mut Gucs) -> Result<(), SettingsTooLarge>) {
         let gucs = Arc::make_mut(self.gucs.get_or_insert_default());
@@ -178,8 +171,9 @@ impl Followed {
     }
 
     /// Another connection was taken: what is hidden is on the old one.
-    pub(crate) fn connection_taken(&mut self) {
+    pub(crate) fn connection_taken(&mut self, from: &ConnectionState) {
         self.hidden = None;
+        self.take_temporary_schema(from);
         self.pins.remove(PinReason::SEQUENCE);
     }
 
@@ -395,6 +389,7 @@ impl Followed {
         if self.hidden.is_none() {
             self.hidden = self.pins.hidden_by_discard_all();
         }
+        self.keep_temporary_schema();
         self.pins.discard_all();
         self.pin_queued();
         if self.gucs.is_some() {

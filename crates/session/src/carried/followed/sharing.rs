@@ -1,11 +1,13 @@
-//! Which statements sessions may share.
+//! Which statements and settings sessions may share.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use trunkline_codec::frontend::{FrontendTag, Parse};
 
 use super::{Followed, QueuedRequest};
 use crate::carried::content::{ContentId, ContentParts};
+use crate::carried::gucs::Gucs;
 use crate::carried::gucs::{leaves_meaning, meaning_of_statements};
 use crate::carried::prepared::{MessageExtent, Sharing, StatementsAhead, Step};
 use crate::carried::search_path::PathId;
@@ -14,6 +16,17 @@ use crate::sql::read::passes_on;
 use crate::sql::references::{has_constants, may_refer};
 
 impl Followed {
+    /// Settings that a connection had are shared with the session, if they are its own.
+    #[inline]
+    pub(crate) fn share_settings(&mut self, had: Option<&Arc<Gucs>>) {
+        if let (Some(own), Some(had)) = (&mut self.gucs, had)
+            && !Arc::ptr_eq(own, had)
+            && own == had
+        {
+            Arc::clone_from(own, had);
+        }
+    }
+
     /// Whether SQL sent now is read as the session's settings say: nothing in flight changes that, nor has the open
     /// transaction.
     fn reads_as_others(&self) -> bool {
