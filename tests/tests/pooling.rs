@@ -239,6 +239,24 @@ fn what_cannot_be_carried_keeps_the_connection_until_it_is_gone() {
 }
 
 #[test]
+fn what_only_a_function_of_a_superuser_may_set_keeps_the_connection() {
+    let role = role("of_definers");
+    let sql = "CREATE FUNCTION public.replicate(how text) RETURNS void LANGUAGE sql SECURITY DEFINER AS
+        $$ SELECT set_config('session_replication_role', how, false) $$";
+    shared_cluster().primary.psql(sql).unwrap();
+    const ASK: &str = "SELECT current_setting('session_replication_role')";
+    const FOREIGN: &str = "SELECT count(*) WHERE current_setting('session_replication_role') = 'replica'";
+    let pool = pool(1, 1);
+    let [mut first, mut second] = [(), ()].map(|()| role.connect(pool.writes()));
+    run(&mut first, "SELECT public.replicate('origin')");
+    assert_eq!(second.value(FOREIGN), "0", "nothing was changed");
+    run(&mut first, "SELECT public.replicate('replica')");
+    assert_eq!(first.value(ASK), "replica");
+    waits_for(&pool, role, (&mut first, "DISCARD ALL"), (&mut second, FOREIGN));
+    assert_eq!(first.value(ASK), "origin");
+}
+
+#[test]
 fn what_a_client_has_pinned_is_gone_when_it_leaves() {
     let role = role("of_leaving");
     for threads in THREADS {

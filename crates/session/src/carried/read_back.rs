@@ -9,6 +9,7 @@ use crate::carried::login_values::value_at_login;
 use crate::carried::parameters::ReportedParameters;
 use crate::pin::PinReason;
 use crate::sql::effect::Change;
+use crate::sql::superuser_settings::is_for_superusers;
 use crate::sql::suspicious_names::names_temporary_schema;
 
 impl Followed {
@@ -20,8 +21,7 @@ impl Followed {
 
     /// The query for them, which returns one row. Names of settings have no quotes in them.
     pub(crate) fn question_of_values(&self) -> Vec<u8> {
-        let now =
-            self.unsettled.keys().iter().map(|key| format!("pg_catalog.current_setting('{key}', true)"));
+        let now = self.unsettled.keys().iter().map(|key| value_now(key));
         let at_login = self.login_values.keys().iter().map(|key| value_at_login(key));
         format!("SELECT {}", now.chain(at_login).collect::<Vec<_>>().join(", ")).into_bytes()
     }
@@ -34,7 +34,13 @@ impl Followed {
             return self.pin(PinReason::UnknownSetting);
         };
         let (now, at_login) = values.split_at(self.unsettled.keys().len());
-        let changes = changes(self.unsettled.keys(), now);
+        let is_superuser = told.get(b"is_superuser") == Some(b"on");
+        let mut read = self.unsettled.keys().iter().zip(now);
+        if !is_superuser && read.any(|(key, value)| value.is_some() && is_for_superusers(key)) {
+            // A function of a superuser has set it: the session itself could not on another connection.
+            self.pin(PinReason::UnknownSetting);
+        }
+        let changes = changes(self.unsettled.keys(), now, |key| is_superuser || !is_for_superusers(key));
         self.login_values.have_come(at_login.iter().copied());
         let era = self.encoding.era();
         for change in changes {
@@ -53,9 +59,24 @@ fn values(row: &[u8], number: usize) -> Option<Vec<Option<&[u8]>>> {
     (values.len() == number).then_some(values)
 }
 
-/// What values set. One that is NULL is not known to the server.
-fn changes(keys: &[Box<str>], values: &[Option<&[u8]>]) -> Vec<Change> {
-    keys.iter().zip(values).filter_map(|(key, value)| Some(change(key, (*value)?))).collect()
+/// The value of a setting, NULL where the server does not know it. Of one that only superusers may set, no other session is
+/// told a value that is that of its login.
+fn value_now(key: &str) -> String {
+    let value = format!("pg_catalog.current_setting('{key}', true)");
+    if !is_for_superusers(key) {
+        return value;
+    }
+    format!(
+        "CASE WHEN pg_catalog.current_setting('is_superuser') OPERATOR(pg_catalog.=) 'on' OR EXISTS ( \
+         SELECT FROM pg_catalog.pg_settings s WHERE s.name OPERATOR(pg_catalog.=) '{key}' \
+         AND s.setting OPERATOR(pg_catalog.<>) s.reset_val) THEN {value} END"
+    )
+}
+
+/// What values set, of settings that may be set. One that is NULL is not known to the server.
+fn changes(keys: &[Box<str>], values: &[Option<&[u8]>], may_be_set: impl Fn(&str) -> bool) -> Vec<Change> {
+    let settable = keys.iter().zip(values).filter(|(key, _)| may_be_set(key));
+    settable.filter_map(|(key, value)| Some(change(key, (*value)?))).collect()
 }
 
 /// The same by SQL. An empty value is set, too: RESET goes back to what the login is given.
@@ -89,7 +110,8 @@ mod tests {
             set("search_path", "SELECT pg_catalog.set_config('search_path', '', false)"),
         ];
         let values_of = values(&row, keys.len()).expect("whole");
-        assert_eq!(changes(&keys, &values_of), expected);
+        assert_eq!(changes(&keys, &values_of, |_| true), expected);
+        assert_eq!(changes(&keys, &values_of, |key| key == "app.tenant"), expected[..1]);
         for end in 0..row.len() {
             assert_eq!(values(&row[..end], keys.len()), None, "cut at {end}");
         }

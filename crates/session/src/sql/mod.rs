@@ -5,6 +5,7 @@
 //! not understand pins the session. The server's command tags decide which statement took effect.
 //!
 //! - `lexer`: PostgreSQL's tokens.
+//! - `superuser_settings`: settings that only superusers may set.
 //! - `suspicious_names`: names of functions that may change the session or have effects outside of it.
 //! - `verb`: the first word of a statement.
 //! - `reader`: its tokens, one by one.
@@ -36,6 +37,7 @@ pub(crate) mod references;
 pub(crate) mod set;
 pub(crate) mod set_config;
 pub(crate) mod source;
+pub(crate) mod superuser_settings;
 pub(crate) mod suspicious_names;
 mod utility;
 pub(crate) mod verb;

@@ -85,6 +85,33 @@ fn what_the_login_gave_is_read_from_the_session_that_has_it() {
 }
 
 #[test]
+fn what_the_session_itself_may_not_set_keeps_it_where_it_is() {
+    let own = [("as_owner", FunctionEffect::sets("session_replication_role"))];
+    for (is_superuser, value, pinned) in [
+        ("off", Some("replica"), Some(PinReason::UnknownSetting)),
+        ("off", None, None),
+        ("on", Some("replica"), None),
+    ] {
+        let functions = Arc::new(Functions::new(catalog(&own)));
+        look(&functions, None);
+        let (mut talk, _others) = calling();
+        talk.session =
+            Session::new(Talk::settings(Mobility::Movable), talk.now).with_functions(Some(functions));
+        talk.client(&[query("select 1")]).server(&[
+            complete("SELECT 1"),
+            status("is_superuser", is_superuser),
+            ready('I'),
+        ]);
+        talk.ran("select as_owner()", &["SELECT 1"]).reads_back(&[value]);
+        assert_eq!(talk.session.movability().err(), pinned, "{is_superuser} {value:?}");
+        if pinned.is_none() {
+            let is_set = talk.told().iter().any(|sql| sql.contains("'replica'"));
+            assert_eq!(is_set, value.is_some(), "{is_superuser}");
+        }
+    }
+}
+
+#[test]
 fn a_server_lost_before_the_values_were_read_ends_the_session() {
     let (mut talk, _functions) = calling();
     talk.ran("select set_tenant('a')", &["SELECT 1"]);
