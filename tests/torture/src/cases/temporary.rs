@@ -186,22 +186,6 @@ fn transactions() -> Vec<Scenario> {
             .hides("D(f)")
             .a("SELECT pg_my_temp_schema() = 0")
             .shows("D(f)"),
-        Scenario::new("temp-end-namespace-later", "pg_my_temp_schema is nobody else's, nor after DROP")
-            .a("CREATE TEMP TABLE t AS SELECT 'own' AS x")
-            .a("DROP TABLE t")
-            .b("SELECT pg_my_temp_schema() = 0, current_schemas(true)::text LIKE '%pg_temp%'")
-            .shows("D(t|f)"),
-        Scenario::new(
-            "temp-end-buffers",
-            "temp_buffers, which cannot be set behind another's temporary table",
-        )
-        .b("SET temp_buffers = '16MB'")
-        .a("CREATE TEMP TABLE t AS SELECT 'own' AS x")
-        .a("DROP TABLE t")
-        .b("SHOW temp_buffers")
-        .shows("D(16MB)")
-        .ask(Player::C, "SET temp_buffers = '17MB'")
-        .hides("22023"),
     ]
 }
 
