@@ -239,6 +239,24 @@ fn what_cannot_be_carried_keeps_the_connection_until_it_is_gone() {
 }
 
 #[test]
+fn a_schema_of_temporary_objects_stays_with_who_has_had_some() {
+    const ASK: &str = "SELECT pg_my_temp_schema() <> 0 OR current_schemas(true)::text LIKE '%temp%'";
+    let role = role("of_schemas");
+    for threads in THREADS {
+        let pool = pool(1, threads);
+        let [mut first, mut second] = [(), ()].map(|()| role.connect(pool.writes()));
+        run(&mut second, "SET temp_buffers = '16MB'");
+        for _ in 0..TURNS {
+            run(&mut first, "CREATE TEMP TABLE mine AS SELECT 1 AS i");
+            run(&mut first, "DROP TABLE mine");
+            assert_eq!(second.value("SHOW temp_buffers"), "16MB");
+            assert_eq!(second.value(ASK), "f");
+            assert_eq!(role.connect(pool.writes()).value(ASK), "f", "a new client's");
+        }
+    }
+}
+
+#[test]
 fn what_only_a_function_of_a_superuser_may_set_keeps_the_connection() {
     let role = role("of_definers");
     let sql = "CREATE FUNCTION public.replicate(how text) RETURNS void LANGUAGE sql SECURITY DEFINER AS
