@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use trunkline_tests::{Answer, Endpoint, PoolRole, SetWhenDropped, Wire, eventually, shared_cluster};
 
+#[path = "pooling/effects.rs"]
+mod effects;
 #[path = "pooling/sequences.rs"]
 mod sequences;
 #[path = "pooling/utilities.rs"]

@@ -98,6 +98,7 @@ pub use conversation::farewell::FatalOrigin;
 pub use driver::input::Input;
 pub use driver::journal::{Journal, JournalPool};
 pub use pin::{NotRepeatable, PinReason};
+pub use pins::Pins;
 pub use position::{Position, PositionReader, ask_position};
 pub use record::{Completion, Sink, StatementKind, StatementRecord, Timing};
 pub use recovery::loss::{LossPlan, RecoveryOptions, ServerLoss};

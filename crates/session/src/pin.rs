@@ -186,20 +186,7 @@ impl PinReason {
 
     /// Whether the server can tell that it has ended.
     pub(crate) fn is_told_by_server(self) -> bool {
-        self == Self::AdvisoryLock || self.is_of_objects()
-    }
-
-    /// The one to keep of two where there is room for one: it must not end before the other does.
-    pub(crate) fn longer(one: Option<Self>, other: Option<Self>) -> Option<Self> {
-        let lasts = |reason: Self| match (reason.is_told_by_server(), reason.ends_with_discard_all()) {
-            (true, _) => 0,
-            (false, true) => 1,
-            (false, false) => 2,
-        };
-        match (one, other) {
-            (Some(one), Some(other)) if lasts(other) > lasts(one) => Some(other),
-            (one, other) => one.or(other),
-        }
+        matches!(self, Self::AdvisoryLock | Self::Listen) || self.is_of_objects()
     }
 
     /// Whether it ends while the client is idle, once the proxy has read what it waits for.

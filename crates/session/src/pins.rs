@@ -4,11 +4,19 @@ use crate::pin::PinReason;
 
 /// A set of reasons, in the order they came. It is short: reasons and the names in them are from closed lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Pins(Vec<PinReason>);
+pub struct Pins(Vec<PinReason>);
 
 impl Pins {
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = PinReason> {
@@ -58,7 +66,8 @@ impl Pins {
     }
 
     /// The one to tell of: the first of those that last longest.
-    pub(crate) fn first(&self) -> Option<PinReason> {
+    #[must_use]
+    pub fn first(&self) -> Option<PinReason> {
         let is_lasting = |reason: &&PinReason| !reason.ends_by_itself() && !reason.ends_with_discard_all();
         let lasting = self.0.iter().find(is_lasting);
         let longer = lasting.or_else(|| self.0.iter().find(|reason| !reason.ends_by_itself()));

@@ -181,6 +181,18 @@ impl CatalogConnection {
         Ok(CatalogFingerprint(column(&self.ask_one(&self.callers_fingerprint).await?, 0)?))
     }
 
+    /// Of the relations and types with these OIDs.
+    pub(super) async fn names_fingerprint(
+        &self,
+        named: &[u32],
+    ) -> Result<CatalogFingerprint, FunctionsReadError> {
+        if named.is_empty() {
+            return Ok(CatalogFingerprint::default());
+        }
+        let row = self.ask(sql::NAMES_FINGERPRINT, &[&named]).await?.pop();
+        Ok(CatalogFingerprint(column(&row.ok_or(FunctionsReadError::NoServer)?, 0)?))
+    }
+
     /// The built-in functions: OID and name.
     pub(super) async fn built_in(&self) -> Result<Vec<(u32, Box<[u8]>)>, FunctionsReadError> {
         let rows = self.ask(sql::BUILT_IN, &[]).await?;
@@ -209,9 +221,13 @@ impl CatalogConnection {
             return Ok(Vec::new());
         }
         let oids: Vec<u32> = of_interest.iter().map(|(oid, _)| *oid).collect();
-        let alternatives: Vec<String> = oids.iter().map(u32::to_string).collect();
-        let pattern = format!(":funcid ({}) ", alternatives.join("|"));
-        let rows = self.ask(sql::USERS_OF_BUILT_IN, &[&oids, &pattern]).await?;
+        let pattern = |is_it: fn(&FunctionEffect) -> bool| {
+            let them = of_interest.iter().filter(|(_, effect)| is_it(effect));
+            let alternatives: Vec<String> = them.map(|(oid, _)| oid.to_string()).collect();
+            format!(":funcid ({}) ", alternatives.join("|"))
+        };
+        let (read, written) = (pattern(|_any| true), pattern(FunctionEffect::changes_session));
+        let rows = self.ask(sql::USERS_OF_BUILT_IN, &[&oids, &read, &written]).await?;
         let dependency = |row| {
             let function: u32 = column(row, 2)?;
             let effect =
@@ -242,8 +258,10 @@ impl CatalogConnection {
         }
         let classes: Vec<u32> = dependencies.iter().map(|dependency| dependency.class).collect();
         let objects: Vec<u32> = dependencies.iter().map(|dependency| dependency.object).collect();
+        let are_read = |(_, effect): &(i32, &&FunctionEffect)| !effect.changes_session();
+        let read: Vec<i32> = (0..).zip(&effects).filter(are_read).map(|(number, _)| number).collect();
         let most = i64::try_from(FUNCTION_USERS_MAX).unwrap_or(i64::MAX).saturating_add(1);
-        let rows = self.ask(sql::USERS, &[&classes, &objects, &numbers, &most]).await?;
+        let rows = self.ask(sql::USERS, &[&classes, &objects, &numbers, &most, &read]).await?;
         if rows.len() > FUNCTION_USERS_MAX {
             return Err(FunctionsReadError::TooMany("users of functions"));
         }
@@ -253,7 +271,7 @@ impl CatalogConnection {
             let kind: &str = column(row, 1)?;
             let user = match kind {
                 "function" => Dependent::Function(column(row, 2)?),
-                "word" => Dependent::Word(name(row, 3)?),
+                "word" => Dependent::Word { oid: column(row, 2)?, name: name(row, 3)? },
                 "type" => Dependent::Type { oid: column(row, 2)?, name: name(row, 3)? },
                 "operator" => Dependent::Operator(name(row, 3)?),
                 _cast_or_class => Dependent::Nameless,

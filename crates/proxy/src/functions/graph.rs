@@ -25,7 +25,10 @@ pub(super) struct Dependency {
 #[derive(Clone, Debug)]
 pub(super) enum Dependent {
     Function(u32),
-    Word(Box<[u8]>),
+    Word {
+        oid: u32,
+        name: Box<[u8]>,
+    },
     Operator(Box<[u8]>),
     /// Without a name when it is an array.
     Type {
@@ -59,6 +62,8 @@ pub(super) struct FunctionGraph {
     /// Bytes of the effects, which are copied to each function that calls them.
     bytes: usize,
     words: HashMap<Box<[u8]>, FunctionEffect>,
+    /// OIDs of the relations and types among the words.
+    named: BTreeSet<u32>,
     operators: HashMap<Box<[u8]>, FunctionEffect>,
     types: HashMap<u32, FunctionEffect>,
     everything: FunctionEffect,
@@ -109,7 +114,10 @@ impl FunctionGraph {
                         fresh.extend(self.functions.get(at).map(names_of).unwrap_or_default());
                     }
                 }
-                Dependent::Word(name) => fresh.extend(self.add_word(name, effect)),
+                Dependent::Word { oid, name } => {
+                    self.named.insert(oid);
+                    fresh.extend(self.add_word(name, effect));
+                }
                 Dependent::Operator(name) => {
                     for word in operator_words(&name) {
                         fresh.extend(self.add_word(word.as_bytes().into(), effect.clone()));
@@ -121,6 +129,7 @@ impl FunctionGraph {
                 Dependent::Type { oid, name } => {
                     self.types.entry(oid).or_default().add(&effect);
                     if !name.is_empty() {
+                        self.named.insert(oid);
                         fresh.extend(self.add_word(name, effect));
                     }
                 }
@@ -192,6 +201,11 @@ impl FunctionGraph {
         !self.everything.is_harmless()
     }
 
+    /// Relations and types that run something when they are named: under another name they would not be known.
+    pub(super) fn named(&self) -> Vec<u32> {
+        self.named.iter().copied().collect()
+    }
+
     /// The catalog for sessions.
     pub(super) fn catalog(&self, built_in: BuiltIn) -> FunctionCatalog {
         let harmless = Arc::new(FunctionEffect::default());
@@ -231,10 +245,9 @@ fn bytes_of(effect: &FunctionEffect) -> usize {
     effect.sets.iter().map(|setting| size_of::<Box<str>>() + setting.len()).sum()
 }
 
-/// An effect without settings or pins does not matter to statements that use a relation.
+/// An effect that leaves nothing on a connection does not matter to statements that use a relation.
 fn dependency(function: &Function) -> Option<Dependency> {
-    let is_of_interest = function.effect.pin.is_some() || !function.effect.sets.is_empty();
-    is_of_interest.then(|| Dependency {
+    function.effect.leaves_something().then(|| Dependency {
         class: PG_PROC,
         object: function.oid,
         effect: function.effect.clone(),
@@ -288,7 +301,7 @@ mod tests {
             assert_eq!(effect_of(&graph, name), FunctionEffect::sets("app.tenant"), "{name}");
         }
         let both = effect_of(&graph, "both");
-        assert_eq!((both.pin, both.sets.len()), (Some(PinReason::AdvisoryLock), 1));
+        assert_eq!((both.pins.first(), both.sets.len()), (Some(PinReason::AdvisoryLock), 1));
         assert!(effect_of(&graph, "plain").is_harmless() && effect_of(&graph, "reads_view").is_harmless());
         assert_eq!(dependencies.len(), 5);
     }
@@ -296,7 +309,10 @@ mod tests {
     #[test]
     fn users_are_followed_to_the_functions_that_mention_them() {
         let (mut graph, _) = FunctionGraph::new(tenants());
-        let view = (Dependent::Word(b"tenant_view"[..].into()), FunctionEffect::sets("app.tenant"));
+        let view = (
+            Dependent::Word { oid: 30_000, name: b"tenant_view"[..].into() },
+            FunctionEffect::sets("app.tenant"),
+        );
         let dependencies = graph
             .add_users([view.clone(), (Dependent::Operator(b"<~>"[..].into()), FunctionEffect::sets("a.b"))]);
         let mut found: Vec<u32> = dependencies.iter().map(|dependency| dependency.object).collect();
@@ -304,6 +320,7 @@ mod tests {
         assert_eq!(found, [7, 8, 9]);
         assert_eq!(effect_of(&graph, "calls_reader"), FunctionEffect::sets("app.tenant"));
         assert!(graph.add_users([view]).is_empty(), "nothing new");
+        assert_eq!(graph.named(), [30_000], "its name is known");
         let catalog = graph.catalog(BuiltIn::default());
         assert!(
             catalog.words.contains_key(&b"tenant_view"[..]) && catalog.operators.contains_key(&b"<~>"[..])
@@ -339,6 +356,7 @@ mod tests {
         let catalog = graph.catalog(BuiltIn::default());
         assert!(catalog.types.contains_key(&20_000) && catalog.types.contains_key(&20_001));
         assert_eq!(catalog.words.len(), 1);
+        assert_eq!(graph.named(), [20_001], "an array is named as its elements are");
     }
 
     #[test]
@@ -383,7 +401,7 @@ mod tests {
         let (graph, _) = FunctionGraph::new(chain(100));
         assert!(!graph.is_too_much());
         assert_eq!(
-            effect_of(&graph, "f0").pin,
+            effect_of(&graph, "f0").pins.first(),
             Some(PinReason::UnknownSetting),
             "it sets more than is read back"
         );

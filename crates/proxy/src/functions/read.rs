@@ -22,6 +22,8 @@ pub(super) struct FunctionsReader {
     connection: Option<CatalogConnection>,
     built_in: Option<BuiltInFunctions>,
     functions: Arc<[Function]>,
+    /// OIDs of the relations and types that run some of them.
+    named: Vec<u32>,
     fingerprints: Option<Fingerprints>,
 }
 
@@ -30,12 +32,14 @@ pub(super) struct FunctionsReader {
 struct Fingerprints {
     functions: FunctionsFingerprint,
     callers: CatalogFingerprint,
+    names: CatalogFingerprint,
 }
 
 impl Fingerprints {
-    async fn read(connection: &CatalogConnection) -> Result<Self, FunctionsReadError> {
+    async fn read(connection: &CatalogConnection, named: &[u32]) -> Result<Self, FunctionsReadError> {
         let functions = connection.functions_fingerprint().await?;
-        Ok(Self { functions, callers: connection.callers_fingerprint().await? })
+        let callers = connection.callers_fingerprint().await?;
+        Ok(Self { functions, callers, names: connection.names_fingerprint(named).await? })
     }
 }
 
@@ -50,8 +54,9 @@ struct BuiltInFunctions {
 
 impl FunctionsReader {
     pub(super) fn new(shared: Arc<StoreShared>, database: Box<str>) -> Self {
-        let (connection, built_in) = (None, None);
-        Self { shared, database, connection, built_in, functions: Arc::default(), fingerprints: None }
+        let (connection, built_in, fingerprints) = (None, None, None);
+        let (functions, named) = (Arc::default(), Vec::new());
+        Self { shared, database, connection, built_in, functions, named, fingerprints }
     }
 
     /// Returns the catalog, if it has changed since the last check.
@@ -101,6 +106,7 @@ impl FunctionsReader {
         self.connection = None;
         self.built_in = None;
         self.functions = Arc::default();
+        self.named = Vec::new();
         self.fingerprints = None;
     }
 
@@ -121,18 +127,20 @@ impl FunctionsReader {
         if is_version_new {
             self.read_built_in(connection).await?;
         }
-        let found = Fingerprints::read(connection).await?;
+        let found = Fingerprints::read(connection, &self.named).await?;
         if !is_version_new && self.fingerprints.as_ref() == Some(&found) {
             return Ok(None);
         }
         // Several queries of one state: what is made anew between two of them would be missed.
         connection.begin().await?;
-        let found = Fingerprints::read(connection).await?;
+        let mut found = Fingerprints::read(connection, &[]).await?;
         if self.fingerprints.take().is_none_or(|known| known.functions != found.functions) {
             self.functions = read_functions(connection, &found.functions).await?;
         }
-        let catalog = self.follow(connection).await?;
+        let (catalog, named) = self.follow(connection).await?;
+        found.names = connection.names_fingerprint(&named).await?;
         connection.commit().await?;
+        self.named = named;
         self.fingerprints = Some(found);
         Ok(Some(catalog))
     }
@@ -152,7 +160,7 @@ impl FunctionsReader {
     async fn read_built_in(&mut self, connection: &CatalogConnection) -> Result<(), FunctionsReadError> {
         let rows = connection.built_in().await?;
         let effects = rows.iter().map(|(oid, name)| (*oid, FunctionEffect::of_name(name)));
-        let of_interest = effects.filter(|(_, effect)| effect.pin.is_some()).collect();
+        let of_interest = effects.filter(|(_, effect)| effect.leaves_something()).collect();
         let names: HashSet<Box<[u8]>> = rows.into_iter().map(|(_, name)| name).collect();
         let names = {
             let known = self.shared.built_in.load_full();
@@ -163,8 +171,11 @@ impl FunctionsReader {
         Ok(())
     }
 
-    /// Follows the dependencies until nothing new is found.
-    async fn follow(&self, connection: &CatalogConnection) -> Result<FunctionCatalog, FunctionsReadError> {
+    /// Follows the dependencies until nothing new is found. With the OIDs of the relations and types that were found.
+    async fn follow(
+        &self,
+        connection: &CatalogConnection,
+    ) -> Result<(FunctionCatalog, Vec<u32>), FunctionsReadError> {
         let Some(built_in) = &self.built_in else { return Err(FunctionsReadError::NoServer) };
         let functions = Arc::clone(&self.functions);
         let (mut graph, mut dependencies) = aside(move || FunctionGraph::new(functions.to_vec())).await?;
@@ -181,7 +192,7 @@ impl FunctionsReader {
                     );
                 }
                 let names = Arc::clone(&built_in.names);
-                return aside(move || graph.catalog(names)).await;
+                return aside(move || (graph.catalog(names), graph.named())).await;
             }
             let users = connection.users(&dependencies).await?;
             (graph, dependencies) = aside(move || {

@@ -47,6 +47,12 @@ SELECT concat_ws(' ', \
    WHERE o.oid >= 16384 AND o.typdefaultbin IS NOT NULL), \
  (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 14)) FROM pg_statistic_ext o))";
 
+/// A fingerprint that changes when a relation or type with one of the OIDs `$1` gets another name.
+pub(super) const NAMES_FINGERPRINT: &str = "\
+SELECT concat_ws(' ', \
+ (SELECT sum(hashtextextended(concat_ws(' ', c.oid, c.relname), 0)) FROM pg_class c WHERE c.oid = ANY ($1)), \
+ (SELECT sum(hashtextextended(concat_ws(' ', t.oid, t.typname), 1)) FROM pg_type t WHERE t.oid = ANY ($1)))";
+
 /// The functions with their sources; a body in the SQL standard's form is deparsed. Stops soon after `$1` bytes of
 /// sources.
 pub(super) fn functions(version: u32) -> String {
@@ -71,59 +77,58 @@ pub(super) fn functions(version: u32) -> String {
 
 /// What uses one of the built-in functions `$1` directly: class and OID of the dependent, OID of the function.
 /// PostgreSQL records no dependencies on built-in objects. `$2` is a regular expression that finds them in
-/// expressions. A view of `pg_settings` counts as a user of `set_config` (2078), which an UPDATE of it calls.
+/// expressions, and `$3` one that finds those with more than sequences: what takes from those only as it writes, such as a column's
+/// default, does not matter to who reads. A view of `pg_settings` counts as a user of `set_config` (2078), which an UPDATE of it
+/// calls.
 pub(super) const USERS_OF_BUILT_IN: &str = "\
-SELECT x.class, x.object, x.function::oid FROM ( \
- SELECT 'pg_rewrite'::regclass::oid, w.oid, substring(concat(w.ev_action::text, w.ev_qual::text) from $2) \
-  FROM pg_rewrite w WHERE w.oid >= 16384 \
- UNION ALL SELECT 'pg_rewrite'::regclass::oid, w.oid, '2078' FROM pg_rewrite w WHERE w.oid >= 16384 \
-  AND w.ev_action::text LIKE concat('%:relid ', 'pg_settings'::regclass::oid, ' %') \
- UNION ALL SELECT 'pg_policy'::regclass::oid, p.oid, \
-  substring(concat(p.polqual::text, p.polwithcheck::text) from $2) FROM pg_policy p \
- UNION ALL SELECT 'pg_attrdef'::regclass::oid, a.oid, substring(a.adbin::text from $2) FROM pg_attrdef a \
- UNION ALL SELECT 'pg_constraint'::regclass::oid, c.oid, substring(c.conbin::text from $2) FROM pg_constraint c \
-  WHERE c.oid >= 16384 AND c.contype = 'c' \
- UNION ALL SELECT 'pg_trigger'::regclass::oid, t.oid, substring(t.tgqual::text from $2) FROM pg_trigger t \
-  WHERE t.tgqual IS NOT NULL \
- UNION ALL SELECT 'pg_class'::regclass::oid, i.indrelid, \
-  substring(concat(i.indexprs::text, i.indpred::text) from $2) FROM pg_index i \
+SELECT DISTINCT x.class, x.object, f.found[1]::oid FROM ( \
+ SELECT 'pg_rewrite'::regclass::oid, w.oid, concat(w.ev_action::text, w.ev_qual::text), \
+  CASE w.ev_type WHEN '1' THEN $2 ELSE $3 END FROM pg_rewrite w WHERE w.oid >= 16384 \
+ UNION ALL SELECT 'pg_policy'::regclass::oid, p.oid, concat(p.polqual::text, p.polwithcheck::text), $2 FROM pg_policy p \
+ UNION ALL SELECT 'pg_attrdef'::regclass::oid, a.oid, a.adbin::text, $3 FROM pg_attrdef a \
+ UNION ALL SELECT 'pg_constraint'::regclass::oid, c.oid, c.conbin::text, \
+  CASE WHEN c.contypid = 0 THEN $3 ELSE $2 END FROM pg_constraint c WHERE c.oid >= 16384 AND c.contype = 'c' \
+ UNION ALL SELECT 'pg_trigger'::regclass::oid, t.oid, t.tgqual::text, $3 FROM pg_trigger t WHERE t.tgqual IS NOT NULL \
+ UNION ALL SELECT 'pg_class'::regclass::oid, i.indrelid, concat(i.indexprs::text, i.indpred::text), $3 FROM pg_index i \
   WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL \
- UNION ALL SELECT 'pg_proc'::regclass::oid, p.oid, substring(p.proargdefaults::text from $2) FROM pg_proc p \
+ UNION ALL SELECT 'pg_proc'::regclass::oid, p.oid, p.proargdefaults::text, $2 FROM pg_proc p \
   WHERE p.oid >= 16384 AND p.proargdefaults IS NOT NULL \
- UNION ALL SELECT 'pg_type'::regclass::oid, t.oid, substring(t.typdefaultbin::text from $2) FROM pg_type t \
+ UNION ALL SELECT 'pg_type'::regclass::oid, t.oid, t.typdefaultbin::text, $2 FROM pg_type t \
   WHERE t.oid >= 16384 AND t.typdefaultbin IS NOT NULL \
- UNION ALL SELECT 'pg_operator'::regclass::oid, o.oid, o.oprcode::oid::text FROM pg_operator o \
-  WHERE o.oid >= 16384 AND o.oprcode::oid = ANY ($1) \
- UNION ALL SELECT 'pg_cast'::regclass::oid, c.oid, c.castfunc::text FROM pg_cast c \
-  WHERE c.oid >= 16384 AND c.castfunc = ANY ($1) \
- UNION ALL SELECT 'pg_proc'::regclass::oid, a.aggfnoid::oid, f.oid::text FROM pg_aggregate a, unnest($1) f(oid) \
-  WHERE a.aggfnoid::oid >= 16384 AND f.oid = ANY (ARRAY[a.aggtransfn, a.aggfinalfn, a.aggcombinefn, \
-   a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn]::oid[]) \
-) AS x(class, object, function) WHERE x.function IS NOT NULL";
+) AS x(class, object, expression, pattern) CROSS JOIN LATERAL regexp_matches(x.expression, x.pattern, 'g') f(found) \
+UNION ALL SELECT 'pg_rewrite'::regclass::oid, w.oid, '2078'::oid FROM pg_rewrite w WHERE w.oid >= 16384 \
+ AND w.ev_action::text LIKE concat('%:relid ', 'pg_settings'::regclass::oid, ' %') \
+UNION ALL SELECT 'pg_operator'::regclass::oid, o.oid, o.oprcode::oid FROM pg_operator o \
+ WHERE o.oid >= 16384 AND o.oprcode::oid = ANY ($1) \
+UNION ALL SELECT 'pg_cast'::regclass::oid, c.oid, c.castfunc FROM pg_cast c \
+ WHERE c.oid >= 16384 AND c.castfunc = ANY ($1) \
+UNION ALL SELECT 'pg_proc'::regclass::oid, a.aggfnoid::oid, f.oid FROM pg_aggregate a, unnest($1) f(oid) \
+ WHERE a.aggfnoid::oid >= 16384 AND f.oid = ANY (ARRAY[a.aggtransfn, a.aggfinalfn, a.aggcombinefn, \
+  a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn]::oid[])";
 
 /// All whose use may run the objects in the arrays `$1` (classes), `$2` (OIDs) and `$3` (numbers given by the
-/// proxy): number, kind, OID and name. At most `$4` rows.
+/// proxy): number, kind, OID and name. At most `$4` rows. Those of the numbers `$5` matter to who reads only.
 ///
 /// Follows pg_depend upwards; from rules, policies, defaults, triggers, constraints, indexes and statistics to their relation;
 /// from a partition or child to its parent; from a table to the one that its foreign key cascades from; from a row to
 /// its type; and from an operator or function of an operator class to its type. Where that is built in, what sorts or
 /// compares may run it.
 pub(super) const USERS: &str = "\
-WITH RECURSIVE used(number, class, object) AS ( \
- SELECT s.number, s.class, s.object FROM unnest($3::int4[], $1::oid[], $2::oid[]) s(number, class, object) \
- UNION SELECT u.number, n.class, n.object FROM used u CROSS JOIN LATERAL ( \
+WITH RECURSIVE used(number, class, object, writes) AS ( \
+ SELECT s.number, s.class, s.object, s.number <> ALL ($5::int4[]) FROM unnest($3::int4[], $1::oid[], $2::oid[]) s(number, class, object) \
+ UNION SELECT u.number, n.class, n.object, u.writes FROM used u CROSS JOIN LATERAL ( \
   SELECT d.classid, d.objid FROM pg_depend d \
    WHERE d.refclassid = u.class AND d.refobjid = u.object AND d.deptype IN ('n', 'a', 'i', 'P', 'S') \
   UNION ALL SELECT 'pg_class'::regclass::oid, w.ev_class FROM pg_rewrite w \
-   WHERE u.class = 'pg_rewrite'::regclass AND w.oid = u.object \
+   WHERE u.class = 'pg_rewrite'::regclass AND w.oid = u.object AND (u.writes OR w.ev_type = '1') \
   UNION ALL SELECT 'pg_class'::regclass::oid, p.polrelid FROM pg_policy p \
    WHERE u.class = 'pg_policy'::regclass AND p.oid = u.object \
   UNION ALL SELECT 'pg_class'::regclass::oid, a.adrelid FROM pg_attrdef a \
-   WHERE u.class = 'pg_attrdef'::regclass AND a.oid = u.object \
+   WHERE u.writes AND u.class = 'pg_attrdef'::regclass AND a.oid = u.object \
   UNION ALL SELECT 'pg_class'::regclass::oid, t.tgrelid FROM pg_trigger t \
-   WHERE u.class = 'pg_trigger'::regclass AND t.oid = u.object \
+   WHERE u.writes AND u.class = 'pg_trigger'::regclass AND t.oid = u.object \
   UNION ALL SELECT 'pg_class'::regclass::oid, c.conrelid FROM pg_constraint c \
-   WHERE u.class = 'pg_constraint'::regclass AND c.oid = u.object AND c.contype = 'c' AND c.conrelid <> 0 \
+   WHERE u.writes AND u.class = 'pg_constraint'::regclass AND c.oid = u.object AND c.contype = 'c' AND c.conrelid <> 0 \
   UNION ALL SELECT 'pg_type'::regclass::oid, c.contypid FROM pg_constraint c \
    WHERE u.class = 'pg_constraint'::regclass AND c.oid = u.object AND c.contypid <> 0 \
   UNION ALL SELECT 'pg_class'::regclass::oid, i.indrelid FROM pg_index i \
@@ -133,7 +138,7 @@ WITH RECURSIVE used(number, class, object) AS ( \
   UNION ALL SELECT 'pg_class'::regclass::oid, h.inhparent FROM pg_inherits h \
    WHERE u.class = 'pg_class'::regclass AND h.inhrelid = u.object \
   UNION ALL SELECT 'pg_class'::regclass::oid, c.confrelid FROM pg_constraint c \
-   WHERE u.class = 'pg_class'::regclass AND c.conrelid = u.object AND c.contype = 'f' \
+   WHERE u.writes AND u.class = 'pg_class'::regclass AND c.conrelid = u.object AND c.contype = 'f' \
    AND (c.confdeltype IN ('c', 'n', 'd') OR c.confupdtype IN ('c', 'n', 'd')) \
   UNION ALL SELECT 'pg_type'::regclass::oid, t.oid FROM pg_cast c JOIN pg_type t \
    ON t.oid IN (c.castsource, c.casttarget) AND t.oid >= 16384 \

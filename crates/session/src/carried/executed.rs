@@ -35,8 +35,7 @@ impl StatementEffects {
             | Effect::CloseAllCursors
             | Effect::Listen(_)
             | Effect::Unlisten(_)
-            | Effect::UnlistenAll
-            | Effect::UnlockAll => {}
+            | Effect::UnlistenAll => {}
             Effect::Execute(_) | Effect::Explained(_) => pins.add(PinReason::UnknownStatement("EXECUTE")),
             Effect::Pin(reason) => pins.add(*reason),
         }

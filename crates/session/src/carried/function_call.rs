@@ -15,7 +15,7 @@ enum CallEffect {
     /// Nothing, or nothing that outlives its transaction.
     Nothing,
     SetConfig,
-    UnlockAll,
+    MayUnlock,
     Pin(PinReason),
 }
 
@@ -36,7 +36,7 @@ fn effect_of_call(function: u32) -> CallEffect {
         1574 | 1576 | 1765 => CallEffect::Pin(PinReason::SEQUENCE),
         // pg_advisory_unlock and its shared form; the locks of a transaction.
         2884 | 2885 | 2890 | 2891 | 3089..=3096 => CallEffect::Nothing,
-        2892 => CallEffect::UnlockAll,
+        2892 => CallEffect::MayUnlock,
         2880..=2883 | 2886..=2889 => CallEffect::Pin(PinReason::AdvisoryLock),
         2078 => CallEffect::SetConfig,
         1599 => CallEffect::Pin(PinReason::SideEffects("setseed")),
@@ -52,7 +52,7 @@ pub(crate) fn read(body: &[u8], is_whole: bool) -> Reading {
     let effect = FunctionCall::function(body).map_or(CallEffect::Nothing, effect_of_call);
     let (effects, pins) = match effect {
         CallEffect::Nothing => (Vec::new(), Pins::default()),
-        CallEffect::UnlockAll => (vec![Effect::UnlockAll], Pins::default()),
+        CallEffect::MayUnlock => (vec![Effect::MayUnlock], Pins::default()),
         CallEffect::SetConfig => match is_whole.then(|| set_config(body)).flatten() {
             Some(effect) => (vec![effect], Pins::default()),
             None => (vec![Effect::None], Pins::from(PinReason::UnknownSetting)),

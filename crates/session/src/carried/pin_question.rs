@@ -26,6 +26,9 @@ const HAS_EVENT_TRIGGER: &str = "EXISTS (SELECT FROM pg_catalog.pg_event_trigger
 /// The schema of temporary objects, which stays. Of a transaction that was rolled back there may be none.
 const HAS_SCHEMA: &str = "pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) '0'::pg_catalog.oid";
 
+/// A channel that this connection listens to.
+const HAS_CHANNEL: &str = "EXISTS (SELECT FROM pg_catalog.pg_listening_channels())";
+
 /// When the server is asked next. Each question whose answer is that all is still there makes the next one rarer.
 #[derive(Debug, Default)]
 pub(crate) struct PinQuestion {
@@ -114,7 +117,8 @@ impl Followed {
     /// The query, which returns one row: what is there, and at last what stays.
     pub(crate) fn question_of_pins(&mut self) -> Vec<u8> {
         self.pin_question.asked();
-        format!("SELECT {HAS_LOCK}, {HAS_TEMPORARY}, {HAS_EVENT_TRIGGER}, {HAS_SCHEMA}").into_bytes()
+        format!("SELECT {HAS_LOCK}, {HAS_TEMPORARY}, {HAS_CHANNEL}, {HAS_EVENT_TRIGGER}, {HAS_SCHEMA}")
+            .into_bytes()
     }
 
     /// The answer has come. Only a clear one ends a reason.
@@ -152,6 +156,7 @@ impl Remains {
 struct PinAnswer {
     locks: Remains,
     temporary: Remains,
+    channels: Remains,
     event_triggers: Remains,
     schema: Remains,
 }
@@ -160,17 +165,19 @@ impl PinAnswer {
     fn parse(row: &[u8]) -> Option<Self> {
         let row = DataRow::parse(row).ok()?;
         let mut values = row.values().map(Remains::of);
-        let (locks, temporary, event_triggers) = (values.next()?, values.next()?, values.next()?);
+        let (locks, temporary) = (values.next()?, values.next()?);
+        let (channels, event_triggers) = (values.next()?, values.next()?);
         let schema = values.next()?;
-        values.next().is_none().then_some(Self { locks, temporary, event_triggers, schema })
+        values.next().is_none().then_some(Self { locks, temporary, channels, event_triggers, schema })
     }
 
-    /// Whether a reason has ended. A function that takes a lock and makes a temporary object is told by one of both: locks
-    /// and objects count together.
+    /// Whether a reason has ended. What is told of a statement that runs a function stands for locks and for objects: they count
+    /// together.
     fn ends(self, reason: PinReason) -> bool {
         let is_nothing_there = self.locks == Remains::Nothing && self.temporary == Remains::Nothing;
         match reason {
             PinReason::AdvisoryLock => is_nothing_there,
+            PinReason::Listen => self.channels == Remains::Nothing,
             _other if reason.is_of_objects() => {
                 is_nothing_there && (self.event_triggers == Remains::Nothing || !reason.has_event())
             }
@@ -220,9 +227,9 @@ mod tests {
 
     #[test]
     fn only_a_whole_row_that_denies_ends_a_reason() {
-        let row = |values: [&str; 3]| {
-            let values = [values[0], values[1], values[2], "f"];
-            let mut row = 4_u16.to_be_bytes().to_vec();
+        let row = |values: [&str; 4]| {
+            let values = [values[0], values[1], values[2], values[3], "f"];
+            let mut row = 5_u16.to_be_bytes().to_vec();
             for value in values {
                 row.extend_from_slice(&u32::try_from(value.len()).unwrap_or_default().to_be_bytes());
                 row.extend_from_slice(value.as_bytes());
@@ -236,19 +243,21 @@ mod tests {
                 PinReason::UnknownStatement("DROP TABLE"),
                 PinReason::UnknownStatement("DROP"),
                 PinReason::UnknownStatement("TRUNCATE TABLE"),
+                PinReason::Listen,
             ];
             let answer = PinAnswer::parse(row);
             reasons.map(|reason| answer.is_some_and(|answer| answer.ends(reason)))
         };
-        let nothing = row(["f", "f", "f"]);
-        assert_eq!(ended(&nothing), [true, true, true, false, true]);
-        assert_eq!(ended(&row(["t", "f", "f"])), [false; 5]);
-        assert_eq!(ended(&row(["f", "t", "f"])), [false; 5]);
-        assert_eq!(ended(&row(["f", "f", "t"])), [true, false, false, false, true]);
-        assert_eq!(ended(&row(["", "F", "no"])), [false; 5]);
+        let nothing = row(["f", "f", "f", "f"]);
+        assert_eq!(ended(&nothing), [true, true, true, false, true, true]);
+        assert_eq!(ended(&row(["t", "f", "f", "f"])), [false, false, false, false, false, true]);
+        assert_eq!(ended(&row(["f", "t", "f", "f"])), [false, false, false, false, false, true]);
+        assert_eq!(ended(&row(["f", "f", "t", "f"])), [true, true, true, false, true, false]);
+        assert_eq!(ended(&row(["f", "f", "f", "t"])), [true, false, false, false, true, true]);
+        assert_eq!(ended(&row(["", "F", "no", "false"])), [false; 6]);
         for end in 0..nothing.len() {
-            assert_eq!(ended(&nothing[..end]), [false; 5], "cut at {end}");
+            assert_eq!(ended(&nothing[..end]), [false; 6], "cut at {end}");
         }
-        assert_eq!(ended(&[&5_u16.to_be_bytes(), &nothing[2..], &[0, 0, 0, 1, b'f']].concat()), [false; 5]);
+        assert_eq!(ended(&[&6_u16.to_be_bytes(), &nothing[2..], &[0, 0, 0, 1, b'f']].concat()), [false; 6]);
     }
 }

@@ -109,10 +109,7 @@ impl Unsettled {
     /// Notes the calls; returns the reasons that pin the session.
     #[cold]
     pub(crate) fn note(&mut self, calls: &Calls) -> Pins {
-        let mut pins = Pins::default();
-        if let Some(reason) = calls.effect.pin {
-            pins.add(reason);
-        }
+        let mut pins = calls.effect.pins.clone();
         if !calls.effect.sets.is_empty() {
             pins.add(PinReason::ReadingBack);
             self.add_keys(&calls.effect.sets, &mut pins);
@@ -228,7 +225,7 @@ impl Unsettled {
         let catalog = functions.load();
         self.names.iter().all(|name| match catalog.called(name) {
             Called::BuiltIn => true,
-            Called::UserDefined(effect) => effect.pin.is_none() && effect.sets.is_empty(),
+            Called::UserDefined(effect) => !effect.changes_session(),
             // There is no such function. What a name of other letters is called there depends on encodings.
             Called::Unknown => catalog.unlisted == UnlistedFunctions::Unread && name.is_ascii(),
         })

@@ -34,9 +34,7 @@ pub(crate) enum Effect {
     Listen(Name),
     Unlisten(Name),
     UnlistenAll,
-    /// Releases all advisory locks of the session.
-    UnlockAll,
-    /// May release some.
+    /// May release advisory locks of the session.
     MayUnlock,
     /// Runs a prepared statement, with its effect.
     Execute(Name),
@@ -70,7 +68,6 @@ impl Effect {
             | Self::Listen(_)
             | Self::Unlisten(_)
             | Self::UnlistenAll
-            | Self::UnlockAll
             | Self::MayUnlock
             | Self::Pin(_) => true,
             Self::Unread
@@ -148,7 +145,6 @@ impl Effect {
             Self::CloseAllCursors => tag == b"CLOSE CURSOR ALL",
             Self::Listen(_) => tag == b"LISTEN",
             Self::Unlisten(_) | Self::UnlistenAll => tag == b"UNLISTEN",
-            Self::UnlockAll => tag.starts_with(b"SELECT "),
             Self::Execute(_) => is_plain(tag),
             Self::Explained(_) => tag == b"EXPLAIN",
             Self::Pin(_) => true,

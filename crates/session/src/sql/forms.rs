@@ -35,7 +35,6 @@ pub(super) fn one(statement: &[u8], found: &SuspiciousNames, pins: &mut Pins) ->
         Verb::Read | Verb::With | Verb::Explain if found.has_temp && makes_temporary(verb, statement) => {
             Effect::Pin(PinReason::TemporaryObject)
         }
-        Verb::Read if found.is_once && is_unlock_all(&mut reader) => Effect::UnlockAll,
         Verb::Read | Verb::With | Verb::Write if found.is_once && may_unlock(statement) => Effect::MayUnlock,
         Verb::Explain => explain(&mut reader),
         Verb::Empty | Verb::Read | Verb::With | Verb::Harmless | Verb::Commit | Verb::Write => Effect::None,
@@ -45,13 +44,7 @@ pub(super) fn one(statement: &[u8], found: &SuspiciousNames, pins: &mut Pins) ->
         Verb::Deallocate => deallocate(&mut reader),
         Verb::Prepare => prepare(&mut reader),
         Verb::Execute => executed(&mut reader),
-        Verb::Declare => {
-            // It runs as rows are fetched, after the locks are released.
-            if found.pins.contains(PinReason::AdvisoryLock) {
-                pins.add(PinReason::UnknownStatement("DECLARE"));
-            }
-            declare(&mut reader)
-        }
+        Verb::Declare => declare(&mut reader),
         Verb::Close => close(&mut reader),
         Verb::Rollback => rollback(&mut reader),
         Verb::Savepoint => named(&mut reader, Effect::Savepoint, PinReason::UnknownSavepoint),
@@ -122,15 +115,6 @@ fn makes_temporary(verb: Verb, statement: &[u8]) -> bool {
         Verb::Explain if has_one_of(statement, &["create"]) => has_one_of(statement, &["temp", "temporary"]),
         _other => is_into_temp(statement),
     }
-}
-
-/// `SELECT pg_advisory_unlock_all()`, and nothing else.
-fn is_unlock_all(reader: &mut Reader<'_>) -> bool {
-    if reader.eat("pg_catalog") && !reader.eat_symbol(b'.') {
-        return false;
-    }
-    let is_call = reader.eat("pg_advisory_unlock_all") && reader.eat_symbol(b'(') && reader.eat_symbol(b')');
-    is_call && reader.is_at_end()
 }
 
 /// Whether a statement may release an advisory lock, or has perhaps not got the one that it tried to take.

@@ -14,24 +14,27 @@ use atomic_waker::AtomicWaker;
 use crate::limits::{FUNCTION_CHANGES_KEPT, READ_BACK_MAX, SETTING_NAME_MAX};
 use crate::names::cut_in_utf8;
 use crate::pin::PinReason;
+use crate::pins::Pins;
 use crate::sql::suspicious_names::suspicious_names;
 
 /// The effect of a function on the session that calls it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FunctionEffect {
-    /// It changes the session in a way that cannot be restored on another server.
-    pub pin: Option<PinReason>,
+    /// It changes the session in these ways, which cannot be restored on another server. Each may end by itself.
+    pub pins: Pins,
     /// Settings, in lower case, that it may change: their values can be read afterwards.
     pub sets: Vec<Box<str>>,
     /// It has effects outside of its session, so it must not be run twice.
     pub is_once: bool,
+    /// It takes values of sequences, which `currval` and `lastval` tell.
+    pub uses_sequences: bool,
 }
 
 impl FunctionEffect {
     /// The effect of a function that pins.
     #[must_use]
     pub fn pins(reason: PinReason) -> Self {
-        Self { pin: Some(reason), sets: Vec::new(), is_once: true }
+        Self { pins: Pins::from(reason), is_once: true, ..Self::default() }
     }
 
     /// The effect of a function that may change a setting.
@@ -40,7 +43,7 @@ impl FunctionEffect {
         if key.len() > SETTING_NAME_MAX {
             return Self::pins(PinReason::UnknownSetting);
         }
-        Self { pin: None, sets: vec![key.into()], is_once: true }
+        Self { sets: vec![key.into()], is_once: true, ..Self::default() }
     }
 
     /// The effect of the clause `SET key` of a function, whose value ends with the call; `pg_temp` stands for a
@@ -64,31 +67,50 @@ impl FunctionEffect {
             return Self::pins(PinReason::SideEffects(runner));
         }
         let found = suspicious_names(name);
-        let setting = found.has_set_config.then_some(PinReason::UnknownSetting);
-        Self { pin: found.pins.first().or(setting), sets: Vec::new(), is_once: found.is_once }
+        let mut pins = found.pins;
+        if found.has_set_config {
+            pins.add(PinReason::UnknownSetting);
+        }
+        let (is_once, uses_sequences) = (found.is_once || found.has_sequence, found.has_sequence);
+        Self { pins, sets: Vec::new(), is_once, uses_sequences }
     }
 
     /// Whether it changes nothing in the session and may be run again.
     #[must_use]
     pub fn is_harmless(&self) -> bool {
-        self.pin.is_none() && self.sets.is_empty() && !self.is_once
+        !self.changes_session() && !self.is_once
+    }
+
+    /// Whether it changes something in the session.
+    #[must_use]
+    pub fn changes_session(&self) -> bool {
+        !self.pins.is_empty() || !self.sets.is_empty()
+    }
+
+    /// Whether it leaves something on the connection: what it changes in the session, or what it takes from sequences.
+    #[must_use]
+    pub fn leaves_something(&self) -> bool {
+        self.changes_session() || self.uses_sequences
     }
 
     /// Adds the effect of `other`. Returns whether this one has grown.
     pub fn add(&mut self, other: &Self) -> bool {
-        let before = (self.pin, self.sets.len(), self.is_once);
-        self.pin = PinReason::longer(self.pin, other.pin);
+        let size =
+            |effect: &Self| (effect.pins.len(), effect.sets.len(), effect.is_once, effect.uses_sequences);
+        let before = size(self);
+        self.pins.extend(&other.pins);
         for key in &other.sets {
             if let Err(at) = self.sets.binary_search(key) {
                 self.sets.insert(at, key.clone());
             }
         }
         if self.sets.len() > READ_BACK_MAX {
-            self.pin = PinReason::longer(self.pin, Some(PinReason::UnknownSetting));
+            self.pins.add(PinReason::UnknownSetting);
             self.sets.truncate(READ_BACK_MAX);
         }
         self.is_once |= other.is_once;
-        before != (self.pin, self.sets.len(), self.is_once)
+        self.uses_sequences |= other.uses_sequences;
+        before != size(self)
     }
 }
 
@@ -318,8 +340,7 @@ impl Functions {
         let before = self.catalog.load();
         // One that was dropped and created again may have been harmless before.
         let is_more = |before: Option<&Arc<FunctionEffect>>, effect: &Arc<FunctionEffect>| {
-            let leaves_something = effect.pin.is_some() || !effect.sets.is_empty();
-            leaves_something && before.is_none_or(|before| before != effect)
+            effect.changes_session() && before.is_none_or(|before| before != effect)
         };
         let functions = catalog.functions.iter();
         let functions = functions.filter(|(name, effect)| is_more(before.functions.get(*name), effect));

@@ -10,7 +10,7 @@ use super::effect::{Change, Effect};
 use super::lexer::{Lexer, Token, Unclear, is_in_word, trim_start};
 use super::reader::{Reader, is_word, unquote};
 use super::set::{self, known_key, outlives_transaction};
-use super::suspicious_names::{has_word, suspicious_names};
+use super::suspicious_names::{SuspiciousNames, has_word, suspicious_names};
 use crate::limits::{FUNCTION_SOURCE_MAX, SOURCE_DEPTH_MAX};
 use crate::names::cut_in_utf8;
 use crate::pin::PinReason;
@@ -129,24 +129,24 @@ impl FunctionSource {
             }
         }
         let found = suspicious_names(text.raw(at));
-        if let Some(reason) = found.pins.first() {
-            self.pin(reason);
-        }
-        self.effect.is_once |= found.is_once;
+        self.suspect(&found);
+    }
+
+    /// What names of PostgreSQL's functions mean anywhere.
+    fn suspect(&mut self, found: &SuspiciousNames) {
+        self.effect.pins.extend(&found.pins);
+        self.effect.is_once |= found.is_once || found.has_sequence;
+        self.effect.uses_sequences |= found.has_sequence;
         self.mentions_settings_view |= found.has_settings_view;
     }
 
     /// A string constant, which may be SQL that is run.
     fn read_string(&mut self, raw: &[u8]) {
         let found = suspicious_names(raw);
-        if let Some(reason) = found.pins.first() {
-            self.pin(reason);
-        }
+        self.suspect(&found);
         if found.has_set_config {
             self.pin(PinReason::UnknownSetting);
         }
-        self.effect.is_once |= found.is_once;
-        self.mentions_settings_view |= found.has_settings_view;
         let mut rest = raw;
         while let Some(start) = rest.iter().position(|b| is_in_word(*b)) {
             let length = rest[start..].iter().position(|b| !is_in_word(*b)).unwrap_or(rest.len() - start);

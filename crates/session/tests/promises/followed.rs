@@ -2,7 +2,10 @@
 
 use trunkline_session::PinReason;
 
+use crate::pins_end::{A_LOCK, NOTHING};
 use crate::talk::*;
+
+const UNLOCK_ALL: &str = "select pg_advisory_unlock_all()";
 
 impl Talk {
     #[track_caller]
@@ -48,7 +51,7 @@ fn requests_sent_after_discard_all_pin_again() {
     talk.ran(lock, &["SELECT 1"]).client(&[query("select pg_advisory_unlock_all()"), query(lock)]);
     talk.server(&[complete("SELECT 1"), ready('I'), complete("SELECT 1"), ready('I')]);
     talk.stays(PinReason::AdvisoryLock);
-    talk.ran("select pg_advisory_unlock_all()", &["SELECT 1"]).is_movable();
+    talk.ran(UNLOCK_ALL, &["SELECT 1"]).asks_for_pins(NOTHING).is_movable();
     let mut talk = Talk::new();
     talk.ran(lock, &["SELECT 1"]).client(&[query("discard all")]);
     let long = query(&format!("select '{}', pg_advisory_lock(1)", "x".repeat(40_000)));
@@ -84,10 +87,10 @@ fn execute_has_the_effect_of_a_statement_from_a_parse() {
     talk.is_movable().ran("execute l", &["LISTEN"]).stays(PinReason::Listen);
     talk.ran("unlisten *", &["UNLISTEN"]).is_movable();
     talk.client(&[query("execute k")]).server(&[error(), ready('I')]).stays(PinReason::AdvisoryLock);
-    talk.ran("select pg_advisory_unlock_all()", &["SELECT 1"]).is_movable();
+    talk.ran(UNLOCK_ALL, &["SELECT 1"]).asks_for_pins(NOTHING).is_movable();
     talk.prepare("x", "execute k").client(&[bind("x"), execute(), sync()]);
     talk.server(&[m('2'), complete("SELECT 1"), ready('I')]).stays(PinReason::AdvisoryLock);
-    talk.ran("select pg_advisory_unlock_all()", &["SELECT 1"]).is_movable();
+    talk.ran(UNLOCK_ALL, &["SELECT 1"]).asks_for_pins(NOTHING).is_movable();
     talk.ran("execute p('a', 'b')", &["SELECT 1"]).stays(PinReason::UnknownSetting);
     talk.ran("execute d", &["DEALLOCATE ALL"]);
     talk.ran("execute nothing", &["SELECT 1"]).ran("discard all", &["DISCARD ALL"]).is_movable();
@@ -138,7 +141,7 @@ fn explain_analyze_runs_what_it_explains() {
 fn a_statement_of_prepare_pins_each_time_it_is_run() {
     let mut talk = Talk::new();
     talk.ran("prepare k as select pg_advisory_lock(1)", &["PREPARE"]);
-    talk.ran("select pg_advisory_unlock_all()", &["SELECT 1"]).is_movable();
+    talk.ran(UNLOCK_ALL, &["SELECT 1"]).asks_for_pins(NOTHING).is_movable();
     talk.ran("execute k", &["SELECT 1"]).stays(PinReason::AdvisoryLock);
 }
 
@@ -180,16 +183,17 @@ fn listening_pins_until_no_channel_is_left() {
     for n in 0..=trunkline_session::limits::CHANNELS_MAX {
         talk.ran(&format!("unlisten c{n}"), &["UNLISTEN"]);
     }
-    talk.stays(PinReason::Listen).ran("unlisten *", &["UNLISTEN"]).is_movable();
+    talk.stays(PinReason::Listen).ran("unlisten *", &["UNLISTEN"]).asks_for_pins(NOTHING).is_movable();
 }
 
 #[test]
-fn a_cursor_that_locks_pins_beyond_the_end_of_the_locks() {
+fn a_cursor_that_locks_pins_beyond_the_release_of_all_locks() {
     let mut talk = Talk::new();
     talk.ran_to("begin", &["BEGIN"], 'T');
     talk.ran("declare c cursor for select pg_advisory_lock(i) from t", &["DECLARE CURSOR"]);
     talk.ran("select pg_advisory_unlock_all()", &["SELECT 1"]).ran("fetch c", &["FETCH 1"]);
-    talk.ran_to("commit", &["COMMIT"], 'I').stays(PinReason::UnknownStatement("DECLARE"));
+    talk.ran_to("commit", &["COMMIT"], 'I').stays(PinReason::AdvisoryLock);
+    talk.asks_for_pins(A_LOCK).is_pinned(PinReason::AdvisoryLock);
 }
 
 /// A FunctionCall with arguments in text format.
@@ -214,7 +218,7 @@ fn a_function_called_by_message_is_followed_or_pins() {
     assert_eq!(talk.told()[0], "SELECT pg_catalog.set_config('app.x', 'it''s', false)");
     talk.client(&[call(952, &["1", "2"])]).server(&returned).is_movable();
     talk.client(&[call(2880, &["1"])]).server(&returned).stays(PinReason::AdvisoryLock);
-    talk.client(&[call(2892, &[])]).server(&returned).is_movable();
+    talk.client(&[call(2892, &[])]).server(&returned).asks_for_pins(NOTHING).is_movable();
     talk.client(&[call(2078, &["app.x", "x", "perhaps"])]).server(&returned);
     talk.stays(PinReason::UnknownSetting);
     talk.client(&[call(16_384, &[])]).server(&returned).ran("discard all", &["DISCARD ALL"]);

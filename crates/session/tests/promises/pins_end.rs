@@ -16,15 +16,18 @@ const UNLOCK: &str = "select pg_advisory_unlock(1)";
 pub(crate) struct Has {
     lock: &'static str,
     temporary: &'static str,
+    channel: &'static str,
     event_trigger: &'static str,
     /// That of temporary objects, also without any.
     schema: &'static str,
 }
 
-pub(crate) const NOTHING: Has = Has { lock: "f", temporary: "f", event_trigger: "f", schema: "f" };
+pub(crate) const NOTHING: Has =
+    Has { lock: "f", temporary: "f", channel: "f", event_trigger: "f", schema: "f" };
 pub(crate) const A_LOCK: Has = Has { lock: "t", ..NOTHING };
 pub(crate) const AN_OBJECT: Has = Has { temporary: "t", schema: "t", ..NOTHING };
 pub(crate) const ITS_SCHEMA: Has = Has { schema: "t", ..NOTHING };
+pub(crate) const A_CHANNEL: Has = Has { channel: "t", ..NOTHING };
 pub(crate) const AN_EVENT_TRIGGER: Has = Has { event_trigger: "t", ..NOTHING };
 
 impl Talk {
@@ -33,11 +36,12 @@ impl Talk {
     pub(crate) fn asks_for_pins(&mut self, has: Has) -> &mut Self {
         assert!(self.session.has_questions() && self.session.must_ask_for_pins());
         let asked = printable(&self.session.questions().expect("something is asked"));
-        for what in ["pg_catalog.pg_locks", "pg_catalog.pg_my_temp_schema()", "pg_catalog.pg_event_trigger"] {
-            assert!(asked.contains(what), "{asked}");
+        let all = ["pg_locks", "pg_my_temp_schema()", "pg_listening_channels()", "pg_event_trigger"];
+        for what in all.map(|what| format!("pg_catalog.{what}")) {
+            assert!(asked.contains(&what), "{asked}");
         }
         assert!(self.session.is_paused() && !self.session.is_idle());
-        let values = [has.lock, has.temporary, has.event_trigger, has.schema].map(Some);
+        let values = [has.lock, has.temporary, has.channel, has.event_trigger, has.schema].map(Some);
         self.swallows(&[m('3'), m('1'), m('2'), row(&values), complete("SELECT 1"), m('3'), m('3')]);
         self.swallows(&[ready('I')]).is_idle()
     }

@@ -273,10 +273,6 @@ impl Followed {
             Effect::Listen(name) => self.stage(Staged::Kept(Kept::Channel(name))),
             Effect::Unlisten(name) => self.stage(Staged::Kept(Kept::NoChannel(Some(name)))),
             Effect::UnlistenAll => self.stage(Staged::Kept(Kept::NoChannel(None))),
-            Effect::UnlockAll => {
-                self.pins.remove(PinReason::AdvisoryLock);
-                self.pin_queued();
-            }
             Effect::MayUnlock => self.pin_question.hint(),
             // What it ran is not known to be followed.
             Effect::Execute(_) => self.pin(PinReason::UnknownStatement("EXECUTE")),

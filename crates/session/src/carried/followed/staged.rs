@@ -52,7 +52,8 @@ impl Followed {
             Kept::NoChannel(Some(name)) => return self.channels.retain(|channel| *channel != name),
             Kept::NoChannel(None) => {
                 self.channels.clear();
-                return self.pins.remove(PinReason::Listen);
+                // A function that ran at the end of the transaction may listen all the same.
+                return self.pin_question.hint();
             }
             Kept::Pin(reason) => return self.pin(reason),
         };

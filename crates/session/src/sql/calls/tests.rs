@@ -71,14 +71,14 @@ fn a_call_is_seen_however_it_is_written() {
 #[test]
 fn all_that_is_called_adds_up() {
     let calls = seen(catalog(), "select set_tenant('a'), lock_it(1), \"Set It\"(2), new_one(3), plain(4)");
-    assert_eq!(calls.effect.pin, Some(PinReason::AdvisoryLock));
+    assert_eq!(calls.effect.pins.first(), Some(PinReason::AdvisoryLock));
     assert_eq!(calls.effect.sets, ["app.it".into(), "app.tenant".into()]);
     assert_eq!(calls.unread, [b"new_one"[..].into()]);
 }
 
 #[test]
 fn a_function_of_the_users_own_counts_before_one_of_the_same_name_that_is_built_in() {
-    assert_eq!(seen(catalog(), "select max(1)").effect.pin, Some(PinReason::OpaqueFunction));
+    assert_eq!(seen(catalog(), "select max(1)").effect.pins.first(), Some(PinReason::OpaqueFunction));
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn relations_and_operators_are_looked_for_where_some_of_them_count() {
 fn where_functions_are_not_read_every_unknown_one_pins() {
     let mut catalog = catalog();
     catalog.unlisted = UnlistedFunctions::Pins;
-    assert_eq!(seen(catalog, "select new_one()").effect.pin, Some(PinReason::UserFunction));
+    assert_eq!(seen(catalog, "select new_one()").effect.pins.first(), Some(PinReason::UserFunction));
 }
 
 #[test]

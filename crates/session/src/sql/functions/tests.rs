@@ -41,9 +41,9 @@ fn deeds_add_up_and_end_at_the_limit() {
     for n in effect.sets.len()..READ_BACK_MAX {
         effect.add(&FunctionEffect::sets(&format!("n.n{n:03}")));
     }
-    assert_eq!((effect.sets.len(), effect.pin), (READ_BACK_MAX, None));
+    assert_eq!((effect.sets.len(), effect.pins.first()), (READ_BACK_MAX, None));
     effect.add(&FunctionEffect::sets("one.more"));
-    assert_eq!((effect.sets.len(), effect.pin), (READ_BACK_MAX, Some(PinReason::UnknownSetting)));
+    assert_eq!((effect.sets.len(), effect.pins.first()), (READ_BACK_MAX, Some(PinReason::UnknownSetting)));
 }
 
 #[test]

@@ -6,13 +6,13 @@ fn effect(source: &str) -> FunctionEffect {
 
 #[track_caller]
 fn assert_pins(source: &str, reason: PinReason) {
-    assert_eq!(effect(source).pin, Some(reason), "{source}");
+    assert_eq!(effect(source).pins.first(), Some(reason), "{source}");
 }
 
 #[track_caller]
 fn assert_sets(source: &str, keys: &[&str]) {
     let effect = effect(source);
-    assert_eq!(effect.pin, None, "{source}");
+    assert_eq!(effect.pins.first(), None, "{source}");
     assert_eq!(effect.sets.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), keys, "{source}");
 }
 
@@ -116,7 +116,7 @@ fn plain_functions_are_harmless() {
 #[test]
 fn what_reaches_beyond_the_session_is_run_once() {
     let effect = effect("select pg_notify('a', 'b')");
-    assert_eq!((effect.pin, effect.is_once), (None, true));
+    assert_eq!((effect.pins.first(), effect.is_once), (None, true));
 }
 
 #[test]
