@@ -108,9 +108,9 @@ pub use settings::{
     Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, StatementNames, Tracking,
 };
 pub use sql::fingerprint::Fingerprint;
+pub use sql::function_effect::{FunctionEffect, RUN_SQL};
 pub use sql::functions::{
-    EffectsByName, FUNCTIONS_FINGERPRINT, FunctionCatalog, FunctionEffect, Functions, RUN_SQL,
-    UnlistedFunctions,
+    EffectsByName, FUNCTIONS_FINGERPRINT, FunctionCatalog, Functions, UnlistedFunctions,
 };
 pub use sql::operator_words::operator_words;
 pub use sql::source::FunctionSource;

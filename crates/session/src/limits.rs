@@ -123,6 +123,10 @@ pub const FUNCTION_CHANGES_KEPT: usize = 1024;
 /// that changes may be one of them.
 pub const RECENT_CALLS_MAX: usize = 32;
 
+/// Names in the SQL of what sessions have just created or changed, until functions are read again. Of more, some are not
+/// waited for.
+pub const MADE_NAMES_MAX: usize = 4096;
+
 /// Those of one text; beyond it, likewise.
 pub const CALLS_PER_TEXT_MAX: usize = 8;
 

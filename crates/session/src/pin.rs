@@ -184,6 +184,29 @@ impl PinReason {
         !matches!(self, Self::UnknownStatement(words) if Self::WITHOUT_EVENT.contains(&words))
     }
 
+    /// Whether it is told of a statement that creates or changes objects, or may.
+    pub(crate) fn makes_objects(self) -> bool {
+        match self {
+            Self::UnknownStatement(words) | Self::SideEffects(words) => {
+                ["CREATE", "ALTER", "DO"].iter().any(|verb| words.starts_with(verb))
+            }
+            Self::TemporaryObject | Self::Load => true,
+            _others => false,
+        }
+    }
+
+    /// Whether what it is told of may have created or changed objects that run functions when they are used.
+    pub(crate) fn may_define(self) -> bool {
+        match self {
+            Self::UnknownStatement(words) => {
+                matches!(words, "CREATE" | "DO" | "EXECUTE" | "another statement")
+            }
+            Self::SideEffects(words) => matches!(words, "DO" | "CALL" | "EXECUTE" | "FunctionCall"),
+            Self::OpaqueFunction | Self::UserFunction => true,
+            _others => false,
+        }
+    }
+
     /// Whether the server can tell that it has ended.
     pub(crate) fn is_told_by_server(self) -> bool {
         matches!(self, Self::AdvisoryLock | Self::Listen) || self.is_of_objects()

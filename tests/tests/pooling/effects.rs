@@ -122,17 +122,114 @@ fn values_of_sequences_that_no_sql_names_are_each_clients_own() {
     let in_turn = pool(1, 1);
     let reused = Endpoint::over(shared_cluster()).pooling(1).key("pool.pool_mode", "\"session\"");
     let reused = reused.key("pool.server_reuse", "\"on\"").start();
-    for sql in ways {
+    let leaks_in_turn = |sql: &str| {
         let [mut first, mut second] = [(), ()].map(|()| role.connect(in_turn.writes()));
         run(&mut first, sql);
-        assert_eq!(code(&second.query("SELECT lastval()")), "55000", "{sql}");
+        code(&second.query("SELECT lastval()")) != "55000"
+    };
+    let leaks_reused = |sql: &str| {
         let mut first = role.connect(reused.writes());
         run(&mut first, sql);
         let process = first.value(WHO);
         first.send_with(write::terminate);
         eventually(PATIENCE, "its connection is idle", || reused.pooled("sv_idle", role) == 1);
         let mut second = role.connect(reused.writes());
-        assert_eq!(code(&second.query("SELECT lastval()")), "55000", "{sql}");
+        let leaks = code(&second.query("SELECT lastval()")) != "55000";
         assert_eq!(second.value(WHO), process, "it has the connection of the first");
+        run(&mut second, "DISCARD ALL");
+        leaks
+    };
+    eventually(PATIENCE, "functions are read", || !leaks_in_turn(ways[0]) && !leaks_reused(ways[0]));
+    for sql in ways {
+        assert!(!leaks_in_turn(sql), "{sql}");
+        assert!(!leaks_reused(sql), "{sql}");
     }
+}
+
+/// Made through the proxy, and used by another client at once.
+#[test]
+fn what_a_client_has_just_made_leaks_nothing_of_who_uses_it() {
+    let role = role("of_makers");
+    beside(
+        "GRANT CREATE ON DATABASE appdb TO of_makers;
+         CREATE FUNCTION sets_for_makers() RETURNS text LANGUAGE sql AS
+             $$ SELECT set_config('maintenance_work_mem', '9999kB', false) $$;",
+    );
+    let pool = pool(1, 1);
+    let mut maker = role.connect(pool.writes());
+    let [mut user, mut other] = [(), ()].map(|()| role.connect(pool.writes()));
+    let value = "SHOW maintenance_work_mem";
+    let usual = other.value(value);
+    for turn in 0..TURNS {
+        let table = format!("CREATE TABLE of_makers_{turn} (a text DEFAULT sets_for_makers())");
+        let schema =
+            format!("CREATE SCHEMA of_makers_{turn} CREATE TABLE made (a text DEFAULT sets_for_makers())");
+        for (makes, name) in
+            [(table, format!("of_makers_{turn}")), (schema, format!("of_makers_{turn}.made"))]
+        {
+            run(&mut maker, &makes);
+            run(&mut maker, "DISCARD ALL");
+            run(&mut user, &format!("INSERT INTO {name} DEFAULT VALUES"));
+            assert_eq!(other.value(value), usual, "{name}");
+            assert_eq!(user.value(value), "9999kB", "{name}");
+            run(&mut user, "RESET ALL");
+        }
+    }
+}
+
+/// What a procedure has committed of a pipeline that fails is its client's, as on a direct connection.
+#[test]
+fn a_setting_that_a_procedure_commits_in_a_pipeline_stays_with_its_client() {
+    let role = role("of_pipelines");
+    beside(
+        "CREATE PROCEDURE commits() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$;
+         CREATE PROCEDURE commits_and_fails() LANGUAGE plpgsql AS $$ BEGIN COMMIT; RAISE 'no'; END $$;",
+    );
+    let pool = pool(1, 1);
+    for rest in [&["CALL commits()", "SELECT 1 / 0"][..], &["CALL commits_and_fails()"]] {
+        let sql: Vec<&str> = std::iter::once(&"SET work_mem = '7777kB'").chain(rest).copied().collect();
+        let in_pipeline = |wire: &mut Wire| {
+            wire.send_with(|out| {
+                for sql in &sql {
+                    write::parse(out, b"", sql.as_bytes(), &[]).unwrap();
+                    write::bind(out, b"", b"", std::iter::empty()).unwrap();
+                    write::execute(out, b"", 0).unwrap();
+                }
+                write::sync(out);
+            });
+            assert!(wire.read_answer().error.is_some(), "{sql:?}");
+        };
+        let mut direct = role.connect(shared_cluster().primary.port());
+        in_pipeline(&mut direct);
+        let [mut first, mut second] = [(), ()].map(|()| role.connect(pool.writes()));
+        let usual = second.value("SHOW work_mem");
+        in_pipeline(&mut first);
+        assert_eq!(second.value("SHOW work_mem"), usual, "{sql:?}");
+        assert_eq!(first.value("SHOW work_mem"), direct.value("SHOW work_mem"), "{sql:?}");
+    }
+}
+
+#[test]
+fn what_an_event_trigger_does_that_is_disabled_at_the_end_stays_with_its_client() {
+    let role = role("of_events");
+    let primary = &shared_cluster().primary;
+    beside("CREATE DATABASE of_events");
+    let there = |sql: &str| primary.psql_in("of_events", sql).unwrap();
+    there(
+        "CREATE FUNCTION sets_on_event() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+             PERFORM set_config('work_mem', '7777kB', false); END $$;
+         CREATE EVENT TRIGGER sets ON ddl_command_end EXECUTE FUNCTION sets_on_event();
+         CREATE TABLE commented (a int); ALTER TABLE commented OWNER TO of_events;",
+    );
+    let pool = pool(1, 1);
+    let mut login = role.login();
+    login.parameters = vec![("database".to_owned(), "of_events".to_owned())];
+    let [mut first, mut second] = [(), ()].map(|()| login.connect(pool.writes()));
+    run(&mut second, "SELECT upper('functions are read')");
+    run(&mut first, "BEGIN");
+    run(&mut first, "COMMENT ON TABLE commented IS 'x'");
+    there("ALTER EVENT TRIGGER sets DISABLE");
+    run(&mut first, "COMMIT");
+    let probe = "SELECT count(*) FROM current_setting('work_mem') s WHERE s = '7777kB'";
+    waits_for(&pool, role, (&mut first, "DISCARD ALL"), (&mut second, probe));
 }

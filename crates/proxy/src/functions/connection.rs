@@ -181,6 +181,10 @@ impl CatalogConnection {
         Ok(CatalogFingerprint(column(&self.ask_one(&self.callers_fingerprint).await?, 0)?))
     }
 
+    pub(super) async fn has_event_trigger(&self) -> Result<bool, FunctionsReadError> {
+        column(&self.ask_one(sql::HAS_EVENT_TRIGGER).await?, 0)
+    }
+
     /// Of the relations and types with these OIDs.
     pub(super) async fn names_fingerprint(
         &self,

@@ -25,6 +25,7 @@ pub(super) struct FunctionsReader {
     /// OIDs of the relations and types that run some of them.
     named: Vec<u32>,
     fingerprints: Option<Fingerprints>,
+    has_event_trigger: bool,
 }
 
 /// What changes whenever functions, or objects that run them, do.
@@ -56,7 +57,16 @@ impl FunctionsReader {
     pub(super) fn new(shared: Arc<StoreShared>, database: Box<str>) -> Self {
         let (connection, built_in, fingerprints) = (None, None, None);
         let (functions, named) = (Arc::default(), Vec::new());
-        Self { shared, database, connection, built_in, functions, named, fingerprints }
+        Self {
+            shared,
+            database,
+            connection,
+            built_in,
+            functions,
+            named,
+            fingerprints,
+            has_event_trigger: false,
+        }
     }
 
     /// Returns the catalog, if it has changed since the last check.
@@ -96,6 +106,11 @@ impl FunctionsReader {
         self.fingerprints.as_ref().map(|read| read.functions.own.as_str())
     }
 
+    /// Whether the last check has found an event trigger that is enabled.
+    pub(super) fn has_event_trigger(&self) -> bool {
+        self.has_event_trigger
+    }
+
     /// Closes its connection for now.
     pub(super) fn rest(&mut self) {
         self.connection = None;
@@ -127,6 +142,7 @@ impl FunctionsReader {
         if is_version_new {
             self.read_built_in(connection).await?;
         }
+        self.has_event_trigger = connection.has_event_trigger().await?;
         let found = Fingerprints::read(connection, &self.named).await?;
         if !is_version_new && self.fingerprints.as_ref() == Some(&found) {
             return Ok(None);

@@ -47,6 +47,10 @@ SELECT concat_ws(' ', \
    WHERE o.oid >= 16384 AND o.typdefaultbin IS NOT NULL), \
  (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.xmin), 14)) FROM pg_statistic_ext o))";
 
+/// Whether an event trigger is enabled.
+pub(super) const HAS_EVENT_TRIGGER: &str =
+    "SELECT EXISTS (SELECT FROM pg_event_trigger e WHERE e.evtenabled <> 'D' AND e.evtevent <> 'login')";
+
 /// A fingerprint that changes when a relation or type with one of the OIDs `$1` gets another name.
 pub(super) const NAMES_FINGERPRINT: &str = "\
 SELECT concat_ws(' ', \

@@ -38,6 +38,9 @@ pub(super) async fn run(
         }
         let pause = match looked {
             Ok(catalog) => {
+                if reader.has_event_trigger() {
+                    functions.have_event_triggers(number);
+                }
                 functions.look_ended(number, catalog);
                 FUNCTION_LOOK_INTERVAL
             }

@@ -13,6 +13,8 @@
 //!                       │ another one, or no answer        │ that look has ended
 //!                       └──────────────> Looking ──────────┘
 //! ```
+//!
+//! While a look is due for what sessions have created, anything that SQL names may be of that, and it is looked for at once.
 
 use std::sync::Arc;
 
@@ -53,6 +55,15 @@ impl CallProof {
             Self::Looking { look, .. } => Self::Looking { look, doubt: CallDoubt::OtherFunctions },
         };
     }
+
+    /// What a text runs is known after this look.
+    #[cold]
+    pub(crate) fn waits_for(&mut self, look: u64) {
+        *self = match *self {
+            Self::NotNeeded | Self::Due => Self::Looking { look, doubt: CallDoubt::NoAnswer },
+            Self::Looking { look: before, doubt } => Self::Looking { look: before.max(look), doubt },
+        };
+    }
 }
 
 /// The query, which returns one row of one value.
@@ -71,8 +82,18 @@ impl Unsettled {
     /// A statement is run that may call functions, other than by the SQL that the client sends just now.
     #[inline]
     pub(crate) fn called_again(&mut self) {
-        if self.functions.is_some() {
+        if let Some(functions) = &self.functions {
             self.proof.called();
+            self.recent_calls.run_again(functions);
+        }
+    }
+
+    /// Part of a long text is sent, in which functions without effects are not looked for.
+    #[cold]
+    pub(crate) fn calls_unnoted(&mut self, is_parse: bool) {
+        if let Some(functions) = &self.functions {
+            self.proof.called();
+            self.recent_calls.add_unnoted(is_parse, functions);
         }
     }
 

@@ -124,7 +124,11 @@ impl Followed {
     /// The answer has come. Only a clear one ends a reason.
     #[cold]
     pub(crate) fn pins_told(&mut self, row: &[u8]) {
-        let Some(answer) = PinAnswer::parse(row) else { return };
+        let Some(mut answer) = PinAnswer::parse(row) else { return };
+        if self.unsettled.may_have_run_event_triggers() {
+            // It may have been disabled or dropped meanwhile.
+            answer.event_triggers = Remains::Possible;
+        }
         let ended: Vec<PinReason> = self.pins.iter().filter(|reason| answer.ends(*reason)).collect();
         for reason in &ended {
             self.pins.remove(*reason);
@@ -134,6 +138,9 @@ impl Followed {
         }
         if !ended.is_empty() {
             self.pin_question = PinQuestion::default();
+        }
+        if !self.pins.iter().any(PinReason::is_of_objects) {
+            self.unsettled.events_ended();
         }
     }
 }

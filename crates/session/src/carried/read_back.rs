@@ -5,18 +5,37 @@ use trunkline_codec::backend::DataRow;
 
 use crate::carried::followed::Followed;
 use crate::carried::gucs::set_config;
-use crate::carried::login_values::value_at_login;
+use crate::carried::login_values::{is_plain, value_at_login};
 use crate::carried::parameters::ReportedParameters;
 use crate::pin::PinReason;
+use crate::pins::Pins;
 use crate::sql::effect::Change;
 use crate::sql::superuser_settings::is_for_superusers;
 use crate::sql::suspicious_names::names_temporary_schema;
+
+/// Settings that are not set by a value read.
+const CHANGES_READING: [&str; 2] = ["session_authorization", "standard_conforming_strings"];
 
 impl Followed {
     /// Whether values have to be read at the next idle point: nothing else pins the session.
     #[inline]
     pub(crate) fn must_read_back(&self) -> bool {
         self.pins.contains(PinReason::ReadingBack) && self.pins.first_but(PinReason::ReadingBack).is_none()
+    }
+
+    /// What these settings are is not known: their values are read.
+    #[cold]
+    pub(crate) fn read_back(&mut self, keys: &[Box<str>]) {
+        let mut pins = Pins::default();
+        for key in keys {
+            if is_plain(key) && !CHANGES_READING.contains(&&**key) {
+                pins.add(PinReason::ReadingBack);
+            } else {
+                pins.add(PinReason::UnknownSetting);
+            }
+        }
+        self.unsettled.add_keys(keys, &mut pins);
+        self.pins.extend(&pins);
     }
 
     /// The query for them, which returns one row. Names of settings have no quotes in them.

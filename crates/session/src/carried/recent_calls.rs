@@ -5,8 +5,9 @@
 
 use crate::limits::RECENT_CALLS_MAX;
 use crate::pin::PinReason;
-use crate::sql::calls::CalledNames;
-use crate::sql::functions::{FunctionEffect, Functions};
+use crate::sql::calls::{CalledNames, Calls};
+use crate::sql::function_effect::FunctionEffect;
+use crate::sql::functions::Functions;
 
 /// When a function was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,10 @@ pub(crate) struct RecentCalls {
     entries: Vec<CalledFunction>,
     /// More functions were called than fit.
     is_full: bool,
+    /// A text has called functions whose names were not noted: the look of this number shows which; 0 for none.
+    unnoted: u64,
+    /// The last look before the first long statement was prepared.
+    long_since: Option<u64>,
     /// Changes found by later looks are not applied yet.
     seen: u64,
     generation: u64,
@@ -38,28 +43,67 @@ pub(crate) struct RecentCalls {
     departure: Option<u64>,
 }
 
+/// Stands for the generation of a catalog that is compared with anew.
+const NOT_SETTLED: u64 = u64::MAX;
+
 impl RecentCalls {
     pub(crate) fn add(&mut self, called: &CalledNames, by: CalledBy, functions: &Functions) {
         let look = match by {
             CalledBy::Query => Some(functions.some_look()),
             CalledBy::Statement => None,
         };
-        if self.entries.is_empty() && !self.is_full {
-            // The text was read with the results of those looks.
-            self.seen = self.seen.max(called.looks_done());
+        self.seen_by(called.looks_done());
+        match called.names() {
+            Some(names) => names.iter().for_each(|name| self.note(*name, look)),
+            None => self.is_full = true,
         }
-        let Some(names) = called.names() else {
+    }
+
+    /// A text was read with the results of those looks.
+    fn seen_by(&mut self, looks_done: u64) {
+        if !self.has_any() && self.unnoted == 0 {
+            self.seen = self.seen.max(looks_done);
+        }
+    }
+
+    /// A text may run what only the next look knows.
+    #[cold]
+    pub(crate) fn add_ahead(&mut self, calls: &Calls, functions: &Functions) {
+        self.seen_by(calls.looks_done);
+        let look = Some(functions.some_look());
+        calls.ahead.iter().for_each(|name| self.note(*name, look));
+    }
+
+    /// A long text is read, and what it calls is not noted.
+    #[cold]
+    pub(crate) fn add_unnoted(&mut self, is_statement: bool, functions: &Functions) {
+        let looks_done = functions.looks_done();
+        self.seen_by(looks_done);
+        self.unnoted = self.unnoted.max(functions.some_look());
+        if is_statement {
+            self.long_since.get_or_insert(looks_done);
+        }
+    }
+
+    /// A prepared statement is run. A long one is not read again when functions change: all changes since then count.
+    #[inline]
+    pub(crate) fn run_again(&mut self, functions: &Functions) {
+        if let Some(since) = self.long_since {
+            self.seen = self.seen.min(since);
+            self.unnoted = functions.some_look();
+            self.generation = NOT_SETTLED;
+        }
+    }
+
+    fn note(&mut self, name: u64, look: Option<u64>) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.name == name) {
+            entry.look = entry.look.and(look);
+        } else if self.entries.len() < RECENT_CALLS_MAX {
+            self.entries.push(CalledFunction { name, look });
+        } else if let Some(look) = look {
+            self.unnoted = self.unnoted.max(look);
+        } else {
             self.is_full = true;
-            return;
-        };
-        for name in names {
-            if let Some(entry) = self.entries.iter_mut().find(|entry| entry.name == *name) {
-                entry.look = entry.look.and(look);
-            } else if self.entries.len() < RECENT_CALLS_MAX {
-                self.entries.push(CalledFunction { name: *name, look });
-            } else {
-                self.is_full = true;
-            }
         }
     }
 
@@ -102,16 +146,19 @@ impl RecentCalls {
             let is_it = |entry: &CalledFunction| {
                 entry.name == change.name && entry.look.is_none_or(|look| look >= change.look)
             };
-            if self.is_full || self.entries.iter().any(is_it) {
+            if self.is_full || change.look <= self.unnoted || self.entries.iter().any(is_it) {
                 effect.add(&change.effect);
             }
         }
         let unreadable = functions.unreadable_look().min(looks_done);
-        if unreadable > self.seen && (self.is_full || !self.entries.is_empty()) {
+        if unreadable > self.seen && (self.has_any() || self.unnoted > 0) {
             effect.add(&FunctionEffect::pins(PinReason::UserFunction));
         }
         self.seen = changes.last().map_or(self.seen, |change| change.look.max(self.seen)).max(unreadable);
         self.entries.retain(|entry| entry.look.is_none_or(|look| look > looks_done));
+        if self.unnoted <= looks_done {
+            self.unnoted = 0;
+        }
         effect
     }
 }

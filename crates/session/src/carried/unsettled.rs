@@ -5,11 +5,13 @@ use std::sync::Arc;
 use crate::carried::call_proof::{CallDoubt, CallProof};
 use crate::carried::followed::Followed;
 use crate::carried::recent_calls::{CalledBy, RecentCalls};
-use crate::limits::{READ_BACK_MAX, UNREAD_NAMES_MAX};
+use crate::limits::{MADE_NAMES_MAX, READ_BACK_MAX, UNREAD_NAMES_MAX};
 use crate::names::Name;
 use crate::pin::PinReason;
 use crate::pins::Pins;
+use crate::sql::calls::ahead::names_made;
 use crate::sql::calls::{CalledNames, Calls, calls, calls_in_part, may_call};
+use crate::sql::effect::Effect;
 use crate::sql::functions::{Called, Functions, UnlistedFunctions};
 use crate::sql::read::{FunctionUse, Reading, read, read_with};
 
@@ -26,7 +28,11 @@ pub(crate) struct Unsettled {
     look: u64,
     /// Functions, or objects that may call them, were created or changed in this transaction.
     has_defined: bool,
-    recent_calls: RecentCalls,
+    /// Hashes of names in SQL that was sent and creates or changes such objects.
+    made: Vec<u64>,
+    /// The last look that had ended when the first statement was sent that may have run event triggers.
+    events_since: Option<u64>,
+    pub(super) recent_calls: RecentCalls,
     pub(super) proof: CallProof,
 }
 
@@ -91,6 +97,10 @@ impl Unsettled {
         if let (true, Some(functions)) = (calls.watches_types, &self.functions) {
             calls.add_types(types(), functions);
         }
+        if let (false, Some(functions)) = (calls.ahead.is_empty(), &self.functions) {
+            self.recent_calls.add_ahead(&calls, functions);
+            self.proof.waits_for(functions.next_look());
+        }
         if calls.is_empty() {
             return self.of_relations(read(sql));
         }
@@ -132,7 +142,7 @@ impl Unsettled {
         pins
     }
 
-    fn add_keys(&mut self, keys: &[Box<str>], pins: &mut Pins) {
+    pub(super) fn add_keys(&mut self, keys: &[Box<str>], pins: &mut Pins) {
         for key in keys {
             if self.keys.contains(key) {
                 continue;
@@ -147,19 +157,42 @@ impl Unsettled {
 
     /// A statement is complete, with this tag.
     #[inline]
-    pub(crate) fn completed(&mut self, tag: &[u8]) {
+    pub(crate) fn completed(&mut self, tag: &[u8], effect: &Effect) {
         if matches!(tag.first(), Some(b'C' | b'A')) {
-            self.has_defined |= defines(tag);
+            self.has_defined |= defines(tag) && *effect != Effect::Pin(PinReason::TemporaryObject);
         }
+        if let Effect::Pin(reason) = effect {
+            self.has_defined |= reason.may_define();
+        }
+    }
+
+    /// The transaction in progress may have created or changed objects that run functions.
+    #[cold]
+    pub(crate) fn defined(&mut self) {
+        self.has_defined = true;
     }
 
     /// A transaction has ended: others see the functions that it created.
     #[inline]
     pub(crate) fn transaction_ended(&mut self) {
-        if std::mem::take(&mut self.has_defined)
-            && let Some(functions) = &self.functions
-        {
-            functions.are_changed();
+        if std::mem::take(&mut self.has_defined) {
+            self.are_changed();
+        }
+    }
+
+    /// SQL that creates or changes objects is sent.
+    #[cold]
+    pub(crate) fn may_make(&mut self, sql: &[u8]) {
+        if self.functions.is_some() {
+            self.made.extend(names_made(sql));
+            self.made.truncate(MADE_NAMES_MAX);
+        }
+    }
+
+    #[cold]
+    fn are_changed(&mut self) {
+        if let Some(functions) = &self.functions {
+            functions.are_changed(&std::mem::take(&mut self.made));
         }
     }
 
@@ -182,6 +215,32 @@ impl Unsettled {
         let Some(functions) = &self.functions else { return false };
         let generation = functions.generation();
         std::mem::replace(&mut self.generation, generation) != generation
+    }
+
+    /// The session is pinned by these reasons. An event trigger may have run for what they are told of.
+    #[cold]
+    pub(crate) fn pinned_by(&mut self, mut reasons: impl Iterator<Item = PinReason>) {
+        if let Some(functions) = &self.functions
+            && reasons.any(|reason| reason.is_of_objects() && reason.has_event())
+        {
+            self.events_since.get_or_insert(functions.looks_done());
+            if !functions.is_current() {
+                functions.next_look();
+            }
+        }
+    }
+
+    /// Whether a look has found event triggers enabled since.
+    #[cold]
+    pub(crate) fn may_have_run_event_triggers(&self) -> bool {
+        let Some((functions, since)) = self.functions.as_ref().zip(self.events_since) else { return false };
+        let found = functions.event_triggers_seen();
+        found > 0 && found >= since
+    }
+
+    /// What event triggers may have done is over.
+    pub(crate) fn events_ended(&mut self) {
+        self.events_since = None;
     }
 
     /// Whether all functions that were called are known by now.
@@ -256,7 +315,8 @@ impl Unsettled {
     }
 }
 
-/// Whether a statement with this tag creates or changes functions, or objects that may call them.
+/// Whether a statement with this tag creates or changes functions, or objects that may call them. A table that runs something
+/// is told from others by its reason.
 fn defines(tag: &[u8]) -> bool {
     const KINDS: [&[u8]; 14] = [
         b"FUNCTION",
@@ -293,12 +353,15 @@ impl Followed {
     pub(crate) fn settle_calls(&mut self) {
         // Before what looks have found is applied.
         let doubt = self.unsettled.look_has_told();
-        let pins = self.unsettled.settle_lately();
-        self.pins.extend(&pins);
-        if let Some(pins) = self.unsettled.settle() {
+        let mut pins = self.unsettled.settle_lately();
+        if let Some(more) = self.unsettled.settle() {
             self.pins.remove(PinReason::UnreadFunction);
-            self.pins.extend(&pins);
+            pins.extend(&more);
         }
+        if pins.iter().any(PinReason::may_define) {
+            self.unsettled.are_changed();
+        }
+        self.pins.extend(&pins);
         if doubt == Some(CallDoubt::OtherFunctions) {
             self.hidden.get_or_insert(PinReason::UnreadFunction);
         }

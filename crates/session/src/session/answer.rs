@@ -310,7 +310,7 @@ impl Session {
             CopyState::In(Syncs::NoneLost) | CopyState::InEnded(Syncs::NoneLost) | CopyState::None => {}
             CopyState::Out | CopyState::Both => {}
         }
-        self.follow_failed(entry.request);
+        self.follow_failed(entry.request, entry.class);
         if entry.class.is_shared() {
             self.shared_is_refused(entry.request, code);
         }

@@ -1,10 +1,13 @@
 //! What answers change of what the session carries.
 
+use trunkline_codec::backend::TransactionStatus;
+
 use super::Session;
 use crate::carried::followed::Followed;
 use crate::carried::residue::ForeignUnnamed;
 use crate::conversation::outstanding::Request;
 use crate::settings::Mobility;
+use crate::sql::Class;
 use crate::sql::effect::Effect;
 
 impl Session {
@@ -34,6 +37,9 @@ impl Session {
         }
         if let Some(followed) = &mut self.carried.followed {
             followed.completed(has_effects, tag, &self.carried.parameters);
+            if matches!(tag, b"CALL" | b"DO") && self.conversation.status == TransactionStatus::Idle {
+                followed.may_have_committed();
+            }
             followed.prepared.path_settled(|| self.conversation.outstanding.has_requests_behind(1));
         }
     }
@@ -50,9 +56,12 @@ impl Session {
     }
 
     /// A request failed.
-    pub(crate) fn follow_failed(&mut self, request: Request) {
+    pub(crate) fn follow_failed(&mut self, request: Request, class: Class) {
         let Some(followed) = &mut self.carried.followed else { return };
         followed.has_failed = true;
+        if class.has_effects() && self.conversation.status == TransactionStatus::Idle {
+            followed.may_have_committed_as_it_failed();
+        }
         // It pins from when it is sent, and has perhaps done nothing.
         followed.pin_question.hint();
         if request == Request::Parse {

@@ -80,6 +80,9 @@ impl Session {
             }
             let types = || Parse::parse(body).map_or(&[][..], |parse| parse.parameter_types);
             let reading = if is_whole { unsettled.read(sql, types) } else { Reading::unread() };
+            if reading.makes_objects() {
+                unsettled.may_make(sql);
+            }
             StatementEffects::of(reading, body, encoding.era())
         });
         let calls_functions = unsettled.calls_functions();
@@ -152,6 +155,9 @@ impl Session {
             return Class::PLAIN;
         }
         self.conversation.exports_snapshot |= exports_snapshot(sql);
+        if reading.makes_objects() {
+            self.followed().unsettled.may_make(sql);
+        }
         self.expect(reading)
     }
 
@@ -169,6 +175,7 @@ impl Session {
             followed.unsettled.called_again();
         }
         followed.pin_all(&pins);
+        effects.iter().for_each(|effect| followed.unsettled.pinned_by(effect.pin().into_iter()));
         followed.queue.push_back(QueuedRequest::Query { effects: effects.into(), pins, era });
         class.with_effects()
     }
@@ -186,6 +193,7 @@ impl Session {
         }
         let lasting = followed.prepared.all_behind(lasting);
         followed.pin_all(&lasting.pins);
+        followed.unsettled.pinned_by(lasting.effect.pin().into_iter());
         followed.queue.push_back(QueuedRequest::Execute(lasting));
         (text, effects.class.with_effects())
     }
@@ -254,9 +262,9 @@ impl Session {
         self.may_use_sequences();
         let followed = self.followed();
         followed.carry.clear();
-        let mut found = followed.long_part(part);
         // In the parts, functions without effects are not looked for.
-        followed.unsettled.called_again();
+        followed.unsettled.calls_unnoted(long == LongMessage::Parse);
+        let mut found = followed.long_part(part);
         if long == LongMessage::Parse {
             // What the name will stand for when this is run is not known.
             if Parse::parse_prefix(part).is_some_and(|parse| may_execute(parse.sql)) {
@@ -277,6 +285,9 @@ impl Session {
                 let sql = if is_last { sql.strip_suffix(b";").unwrap_or(sql) } else { sql };
                 let is_parse = self.client.long == LongMessage::Parse;
                 let followed = self.followed();
+                if is_last {
+                    followed.unsettled.calls_unnoted(is_parse);
+                }
                 let found = followed.long_part(part);
                 if is_parse {
                     followed.prepared.pin_newest(&found.pins);

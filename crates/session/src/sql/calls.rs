@@ -8,8 +8,10 @@ use super::reader::unquote;
 use crate::limits::{CALLS_PER_TEXT_MAX, NAME_BYTES_MAX};
 use crate::names::{Name, cut_in_utf8};
 use crate::pin::PinReason;
-use crate::sql::functions::{Called, FunctionCatalog, FunctionEffect, Functions, UnlistedFunctions, hash_of};
+use crate::sql::function_effect::FunctionEffect;
+use crate::sql::functions::{Called, FunctionCatalog, Functions, UnlistedFunctions, hash_of};
 
+pub(crate) mod ahead;
 mod keywords;
 
 use keywords::{comes_before_a_call, comes_before_no_call, is_keyword};
@@ -23,6 +25,10 @@ pub(crate) struct Calls {
     pub(crate) unread: Vec<Name>,
     /// The types of parameters may run more, even of those that the SQL does not use.
     pub(crate) watches_types: bool,
+    /// Hashes of names that the next look knows: what sessions have created or changed may have them.
+    pub(crate) ahead: Vec<u64>,
+    /// The last look that had ended before the text was read.
+    pub(crate) looks_done: u64,
 }
 
 impl Calls {
@@ -101,12 +107,15 @@ fn look(sql: &[u8], functions: &Functions, called: &mut CalledNames) -> Option<B
     called.looks_done = looks_done;
     let catalog = functions.load();
     let age = if functions.is_current() { Age::Current } else { Age::Old };
-    if !catalog.watches_words() && calls_nothing(sql, &catalog, age, called) {
+    if !functions.is_change_ahead() && !catalog.watches_words() && calls_nothing(sql, &catalog, age, called) {
         return None;
     }
     *called = CalledNames { looks_done, ..CalledNames::default() };
-    let found = look_closely(sql, &catalog, age, called);
-    (!found.is_empty() || found.watches_types).then(|| Box::new(found))
+    let mut found = Calls { looks_done, ..look_closely(sql, &catalog, age, called) };
+    if functions.is_change_ahead() {
+        found.ahead = functions.made_among(ahead::names_in(sql));
+    }
+    (!found.is_empty() || found.watches_types || !found.ahead.is_empty()).then(|| Box::new(found))
 }
 
 /// The known functions that a part of long SQL calls.

@@ -44,6 +44,12 @@ pub(crate) enum Effect {
 }
 
 impl Effect {
+    /// The reason by which it pins.
+    #[inline]
+    pub(crate) fn pin(&self) -> Option<PinReason> {
+        if let Self::Pin(reason) = self { Some(*reason) } else { None }
+    }
+
     /// Whether it neither changes what SQL means after it nor which statements there are.
     pub(crate) fn leaves_statements(&self) -> bool {
         match self {

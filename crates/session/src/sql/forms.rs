@@ -54,7 +54,13 @@ pub(super) fn one(statement: &[u8], found: &SuspiciousNames, pins: &mut Pins) ->
         }
         Verb::Create => match create(&mut reader, found) {
             Effect::Pin(reason) if reason != PinReason::TemporaryObject => told(reason, pins),
-            effect => effect,
+            effect => {
+                // What it makes runs something whenever it is used.
+                if utility::runs_something(found) && has_one_of(statement, &RUN_LATER) {
+                    pins.add(PinReason::UnknownStatement("CREATE"));
+                }
+                effect
+            }
         },
         Verb::Drop => told(utility::dropped(&reader), pins),
         Verb::Utility(word) => told(utility::utility(word, &mut reader), pins),
@@ -69,6 +75,9 @@ pub(super) fn one(statement: &[u8], found: &SuspiciousNames, pins: &mut Pins) ->
     };
     (verb, effect)
 }
+
+/// Words of a CREATE by which what it makes runs functions later.
+const RUN_LATER: [&str; 5] = ["default", "check", "view", "like", "inherits"];
 
 /// Whether a statement with this verb may update rows when it runs, and not only through an object that it creates.
 fn may_update(verb: Verb) -> bool {

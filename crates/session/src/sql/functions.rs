@@ -4,130 +4,16 @@
 //! [`Functions`], which the sessions of that database share.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use arc_swap::{ArcSwap, Guard};
 use atomic_waker::AtomicWaker;
 
-use crate::limits::{FUNCTION_CHANGES_KEPT, READ_BACK_MAX, SETTING_NAME_MAX};
+use crate::limits::{FUNCTION_CHANGES_KEPT, MADE_NAMES_MAX};
 use crate::names::cut_in_utf8;
-use crate::pin::PinReason;
-use crate::pins::Pins;
-use crate::sql::suspicious_names::suspicious_names;
-
-/// The effect of a function on the session that calls it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FunctionEffect {
-    /// It changes the session in these ways, which cannot be restored on another server. Each may end by itself.
-    pub pins: Pins,
-    /// Settings, in lower case, that it may change: their values can be read afterwards.
-    pub sets: Vec<Box<str>>,
-    /// It has effects outside of its session, so it must not be run twice.
-    pub is_once: bool,
-    /// It takes values of sequences, which `currval` and `lastval` tell.
-    pub uses_sequences: bool,
-}
-
-impl FunctionEffect {
-    /// The effect of a function that pins.
-    #[must_use]
-    pub fn pins(reason: PinReason) -> Self {
-        Self { pins: Pins::from(reason), is_once: true, ..Self::default() }
-    }
-
-    /// The effect of a function that may change a setting.
-    #[must_use]
-    pub fn sets(key: &str) -> Self {
-        if key.len() > SETTING_NAME_MAX {
-            return Self::pins(PinReason::UnknownSetting);
-        }
-        Self { sets: vec![key.into()], is_once: true, ..Self::default() }
-    }
-
-    /// The effect of the clause `SET key` of a function, whose value ends with the call; `pg_temp` stands for a
-    /// `search_path` that names it before others.
-    #[must_use]
-    pub fn of_clause(key: &str) -> Self {
-        match key.to_ascii_lowercase() {
-            // A path in which objects are temporary without saying so.
-            key if key == "pg_temp" => Self::pins(PinReason::TemporaryObject),
-            key if key == "seed" => Self::pins(PinReason::SideEffects("setseed")),
-            // A custom setting exists from then on.
-            key if key.contains('.') => Self::sets(&key),
-            _ends => Self::default(),
-        }
-    }
-
-    /// The effect of a function of PostgreSQL or an extension, by its name or that of its C function.
-    #[must_use]
-    pub fn of_name(name: &[u8]) -> Self {
-        if let Some(runner) = RUN_SQL.iter().find(|runner| runner.as_bytes() == name) {
-            return Self::pins(PinReason::SideEffects(runner));
-        }
-        let found = suspicious_names(name);
-        let mut pins = found.pins;
-        if found.has_set_config {
-            pins.add(PinReason::UnknownSetting);
-        }
-        let (is_once, uses_sequences) = (found.is_once || found.has_sequence, found.has_sequence);
-        Self { pins, sets: Vec::new(), is_once, uses_sequences }
-    }
-
-    /// Whether it changes nothing in the session and may be run again.
-    #[must_use]
-    pub fn is_harmless(&self) -> bool {
-        !self.changes_session() && !self.is_once
-    }
-
-    /// Whether it changes something in the session.
-    #[must_use]
-    pub fn changes_session(&self) -> bool {
-        !self.pins.is_empty() || !self.sets.is_empty()
-    }
-
-    /// Whether it leaves something on the connection: what it changes in the session, or what it takes from sequences.
-    #[must_use]
-    pub fn leaves_something(&self) -> bool {
-        self.changes_session() || self.uses_sequences
-    }
-
-    /// Adds the effect of `other`. Returns whether this one has grown.
-    pub fn add(&mut self, other: &Self) -> bool {
-        let size =
-            |effect: &Self| (effect.pins.len(), effect.sets.len(), effect.is_once, effect.uses_sequences);
-        let before = size(self);
-        self.pins.extend(&other.pins);
-        for key in &other.sets {
-            if let Err(at) = self.sets.binary_search(key) {
-                self.sets.insert(at, key.clone());
-            }
-        }
-        if self.sets.len() > READ_BACK_MAX {
-            self.pins.add(PinReason::UnknownSetting);
-            self.sets.truncate(READ_BACK_MAX);
-        }
-        self.is_once |= other.is_once;
-        self.uses_sequences |= other.uses_sequences;
-        before != size(self)
-    }
-}
-
-/// Functions of PostgreSQL that run SQL which they are given as a value, or read a relation that they are given so: what
-/// that calls is not seen.
-pub const RUN_SQL: [&str; 10] = [
-    "query_to_xml",
-    "query_to_xmlschema",
-    "query_to_xml_and_xmlschema",
-    "table_to_xml",
-    "table_to_xml_and_xmlschema",
-    "schema_to_xml",
-    "schema_to_xml_and_xmlschema",
-    "database_to_xml",
-    "ts_stat",
-    "ts_rewrite",
-];
+use crate::sql::function_effect::{FunctionEffect, RUN_SQL};
 
 /// SQL for a value, a text, that changes whenever a user-defined function is created, replaced, altered or dropped. The same
 /// is asked of the server on which a session has called functions, under whatever `search_path` that has.
@@ -239,6 +125,12 @@ pub struct Functions {
     looks_done: AtomicU64,
     /// The catalog is current after the look of this number.
     look_needed: AtomicU64,
+    /// The last look that found event triggers enabled; 0 for none.
+    event_triggers_seen: AtomicU64,
+    /// What sessions have created or changed is known after the look of this number.
+    change_needed: AtomicU64,
+    /// Hashes of the names in the SQL of that, in order. Whoever changes it or the number above holds it.
+    made: Mutex<Vec<u64>>,
     changes: ArcSwap<Vec<ChangedFunction>>,
     /// A hash of [`FUNCTIONS_FINGERPRINT`] by the last look; [`NO_FINGERPRINT`] when that has read none.
     fingerprint: AtomicU64,
@@ -279,6 +171,9 @@ impl Functions {
             looks_begun: AtomicU64::new(0),
             looks_done: AtomicU64::new(0),
             look_needed: AtomicU64::new(1),
+            event_triggers_seen: AtomicU64::new(0),
+            change_needed: AtomicU64::new(0),
+            made: Mutex::default(),
             changes: ArcSwap::default(),
             fingerprint: AtomicU64::new(NO_FINGERPRINT),
             unreadable: AtomicU64::new(0),
@@ -295,13 +190,31 @@ impl Functions {
     /// The look of this number has ended; `catalog` is the new one if something has changed.
     pub fn look_ended(&self, number: u64, catalog: Option<FunctionCatalog>) {
         if let Some(catalog) = catalog {
-            let watches_words = catalog.watches_words();
             self.note_changes(number, &catalog);
             self.catalog.store(Arc::new(catalog));
-            self.watches_words.store(watches_words, Ordering::Release);
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
+        self.watches_words.store(self.catalog.load().watches_words(), Ordering::Release);
         self.looks_done.store(number, Ordering::Release);
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_change_ahead() {
+            self.watches_words.store(true, Ordering::Release);
+        } else {
+            made.clear();
+        }
+    }
+
+    /// Those of these names that what sessions have created or changed may have, and that the next look knows.
+    #[cold]
+    pub(crate) fn made_among(&self, mut names: Vec<u64>) -> Vec<u64> {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        names.retain(|name| made.binary_search(name).is_ok());
+        names
+    }
+
+    /// Whether a look is due for what sessions have created or changed.
+    pub(crate) fn is_change_ahead(&self) -> bool {
+        self.looks_done.load(Ordering::Acquire) < self.change_needed.load(Ordering::Acquire)
     }
 
     /// The look of this number could not read the functions: earlier calls are unknown, and later ones count by
@@ -309,6 +222,16 @@ impl Functions {
     pub fn look_failed(&self, number: u64, catalog: FunctionCatalog) {
         self.unreadable.store(number, Ordering::Release);
         self.look_ended(number, Some(catalog));
+    }
+
+    /// The look of this number has found event triggers that are enabled. Call it before [`Self::look_ended`].
+    pub fn have_event_triggers(&self, number: u64) {
+        self.event_triggers_seen.store(number, Ordering::Release);
+    }
+
+    /// The number of the last such look; 0 for none.
+    pub(crate) fn event_triggers_seen(&self) -> u64 {
+        self.event_triggers_seen.load(Ordering::Acquire)
     }
 
     /// The number of the last look that could not read them.
@@ -367,9 +290,20 @@ impl Functions {
         self.look_needed.fetch_max(next, Ordering::AcqRel);
     }
 
-    /// A session has created or changed functions, or objects that may call them: it waits for the next look.
-    pub(crate) fn are_changed(&self) {
+    /// A session has created or changed functions, or objects that may call them, by SQL with these names: it waits for the
+    /// next look.
+    pub(crate) fn are_changed(&self, names: &[u64]) {
         self.is_not_watched();
+        if !names.is_empty() {
+            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            made.extend_from_slice(names);
+            made.sort_unstable();
+            made.dedup();
+            made.truncate(MADE_NAMES_MAX);
+            let next = self.looks_begun.load(Ordering::Acquire) + 1;
+            self.change_needed.fetch_max(next, Ordering::AcqRel);
+            self.watches_words.store(true, Ordering::Release);
+        }
         self.ask_for_look();
     }
 

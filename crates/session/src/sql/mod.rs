@@ -10,7 +10,8 @@
 //! - `verb`: the first word of a statement.
 //! - `reader`: its tokens, one by one.
 //! - [`calls`]: user-defined functions that are called.
-//! - [`functions`]: the effects of user-defined functions on a session.
+//! - [`function_effect`]: the effect of a user-defined function on a session.
+//! - [`functions`]: the functions of a database.
 //! - [`read`]: the effects of a request.
 //! - [`operator_words`]: operators that are written as keywords.
 //! - [`path_names`]: the names in a `search_path`.
@@ -27,6 +28,7 @@ pub(crate) mod calls;
 pub(crate) mod effect;
 pub(crate) mod fingerprint;
 mod forms;
+pub(crate) mod function_effect;
 pub(crate) mod functions;
 mod lexer;
 pub(crate) mod operator_words;

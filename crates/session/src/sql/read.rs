@@ -49,6 +49,12 @@ impl Reading {
         Self { effects: vec![Effect::Unread], calls: FunctionUse::Possible, ..Self::plain(class) }
     }
 
+    /// Whether a statement creates or changes objects, or may.
+    #[inline]
+    pub(crate) fn makes_objects(&self) -> bool {
+        self.effects.iter().any(|effect| effect.pin().is_some_and(PinReason::makes_objects))
+    }
+
     /// Whether a statement runs functions of the relations which it names, and counts as if they were known.
     #[inline]
     pub(crate) fn runs_relations(&self) -> bool {

@@ -14,7 +14,7 @@ use super::suspicious_names::{SuspiciousNames, has_word, suspicious_names};
 use crate::limits::{FUNCTION_SOURCE_MAX, SOURCE_DEPTH_MAX};
 use crate::names::cut_in_utf8;
 use crate::pin::PinReason;
-use crate::sql::functions::{FunctionEffect, RUN_SQL};
+use crate::sql::function_effect::{FunctionEffect, RUN_SQL};
 
 /// A function by its source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,7 @@ impl FunctionSource {
         {
             out.pin(PinReason::UnknownSetting);
         }
+        out.effect.see_what_it_creates();
         out
     }
 
@@ -199,6 +200,7 @@ impl FunctionSource {
             b"listen" => self.pin(PinReason::Listen),
             b"load" => self.pin(PinReason::Load),
             b"create" if text.is_word(at + 1, &["extension"]) => self.pin(PinReason::Load),
+            b"create" | b"alter" => self.effect.creates = true,
             b"prepare" => self.pin(PinReason::UnknownStatement("PREPARE")),
             b"deallocate" => self.pin(PinReason::UnknownStatement("DEALLOCATE")),
             b"discard" => self.pin(PinReason::UnknownStatement("DISCARD")),

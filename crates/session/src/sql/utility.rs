@@ -29,7 +29,7 @@ pub(super) fn utility(word: &'static str, reader: &mut Reader<'_>) -> PinReason 
 
 /// What follows CREATE, where it makes something of a kind that runs nothing by itself. `reader` is behind CREATE.
 pub(super) fn created(mut reader: Reader<'_>, found: &SuspiciousNames) -> Option<PinReason> {
-    if runs_something(found) || !found.pins.is_empty() {
+    if runs_something(found) {
         return None;
     }
     if reader.eat("or") {
@@ -50,12 +50,17 @@ pub(super) fn dropped(reader: &Reader<'_>) -> PinReason {
 
 /// Why a CALL pins. Its procedure counts as a function.
 pub(super) fn called(found: &SuspiciousNames) -> PinReason {
-    if runs_something(found) { PinReason::SideEffects("CALL") } else { PinReason::UnknownStatement("CALL") }
+    if sets_something(found) { PinReason::SideEffects("CALL") } else { PinReason::UnknownStatement("CALL") }
 }
 
 /// Whether it may set something by a function or the view of settings.
-fn runs_something(found: &SuspiciousNames) -> bool {
+fn sets_something(found: &SuspiciousNames) -> bool {
     found.has_set_config || found.has_settings_view
+}
+
+/// Whether it calls or names something with an effect.
+pub(super) fn runs_something(found: &SuspiciousNames) -> bool {
+    sets_something(found) || !found.pins.is_empty()
 }
 
 /// Whether the words but for the first, the verb, are next.

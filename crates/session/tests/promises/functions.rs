@@ -8,7 +8,6 @@ use trunkline_session::{
     FunctionCatalog, FunctionEffect, Functions, LossPlan, Mobility, PinReason, Session, UnlistedFunctions,
 };
 
-use crate::pins_end::{A_CHANNEL, A_LOCK, AN_OBJECT, NOTHING};
 use crate::talk::*;
 
 pub(crate) fn catalog(own: &[(&str, FunctionEffect)]) -> FunctionCatalog {
@@ -380,63 +379,4 @@ fn the_type_of_a_parameter_runs_what_its_check_calls() {
     look(&functions, Some(more));
     runs(&mut talk, "plain");
     assert!(talk.session.must_read_back(), "it is read again with its types");
-}
-
-#[test]
-fn of_what_a_function_does_each_reason_counts_until_it_is_gone() {
-    let pinned = |reasons: &[PinReason]| {
-        let mut effect = FunctionEffect::default();
-        reasons.iter().for_each(|reason| {
-            effect.add(&FunctionEffect::pins(*reason));
-        });
-        let mut own = catalog(&[("does_all", effect)]);
-        own.built_in = Arc::new([b"pg_advisory_unlock_all"[..].into()].into());
-        let functions = Arc::new(Functions::new(own));
-        look(&functions, None);
-        let mut talk = Talk::of(Talk::settings(Mobility::Movable), Instant::now());
-        talk.session =
-            Session::new(Talk::settings(Mobility::Movable), talk.now).with_functions(Some(functions));
-        talk.ran("select does_all()", &["SELECT 1"]);
-        talk
-    };
-    let unlock = "select pg_advisory_unlock_all()";
-    for reasons in [
-        [PinReason::AdvisoryLock, PinReason::TemporaryObject],
-        [PinReason::TemporaryObject, PinReason::AdvisoryLock],
-    ] {
-        let mut talk = pinned(&reasons);
-        talk.ran(unlock, &["SELECT 1"]).asks_for_pins(AN_OBJECT).asks_nothing();
-        assert!(talk.session.movability().is_err());
-        talk.ran("drop table made", &["DROP TABLE"]).asks_for_pins(NOTHING).is_movable();
-    }
-    for other in [PinReason::UnknownSetting, PinReason::SideEffects("dblink_connect")] {
-        for reasons in [[PinReason::Listen, other], [other, PinReason::Listen]] {
-            let mut talk = pinned(&reasons);
-            talk.ran("unlisten *", &["UNLISTEN"]).asks_nothing();
-            assert!(talk.session.movability().is_err(), "{reasons:?}");
-        }
-    }
-}
-
-/// A trigger runs at the end of a transaction, after what its statements have released.
-#[test]
-fn what_is_released_in_a_transaction_may_be_there_after_its_end() {
-    let (lock, listen) = (PinReason::AdvisoryLock, PinReason::Listen);
-    for (reason, release, tag, has) in [
-        (lock, "select pg_advisory_unlock_all()", "SELECT 1", A_LOCK),
-        (listen, "unlisten *", "UNLISTEN", A_CHANNEL),
-    ] {
-        let mut own = catalog(&[]);
-        own.built_in = Arc::new([b"pg_advisory_unlock_all"[..].into()].into());
-        own.words = HashMap::from([(b"deferred"[..].into(), Arc::new(FunctionEffect::pins(reason)))]);
-        let functions = Arc::new(Functions::new(own));
-        look(&functions, None);
-        let mut talk = Talk::of(Talk::settings(Mobility::Movable), Instant::now());
-        talk.session =
-            Session::new(Talk::settings(Mobility::Movable), talk.now).with_functions(Some(functions));
-        talk.ran_to("begin", &["BEGIN"], 'T').ran_to("insert into deferred values (1)", &["INSERT 0 1"], 'T');
-        talk.ran_to(release, &[tag], 'T').ran_to("commit", &["COMMIT"], 'I');
-        talk.asks_for_pins(has).is_pinned(reason);
-        talk.ran(release, &[tag]).asks_for_pins(NOTHING).is_movable();
-    }
 }

@@ -1,6 +1,7 @@
 //! What a session promises, rule by rule.
 
 mod copy;
+mod effects;
 mod followed;
 mod functions;
 mod idle;

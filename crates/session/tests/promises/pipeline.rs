@@ -3,6 +3,7 @@
 use trunkline_session::limits::OUTSTANDING_MAX;
 use trunkline_session::{ClientThen, PinReason};
 
+use crate::pins_end::NOTHING;
 use crate::talk::*;
 
 #[test]
@@ -103,4 +104,38 @@ fn a_client_that_does_not_wait_is_paused_until_half_is_answered() {
         talk.server(&[m('I'), ready('I')]);
     }
     talk.is_idle();
+}
+
+/// Up to PostgreSQL 17 a procedure may commit what came before it in a pipeline, and the pipeline fail later.
+#[test]
+fn what_a_call_may_have_committed_in_a_pipeline_that_fails_is_asked_for() {
+    let series = |sql: &str| [parse("", sql), bind(""), execute()].concat();
+    let begun = || vec![m('1'), m('2')];
+    let call = || [begun(), vec![complete("CALL")]].concat();
+    for (rest, answers) in [
+        (vec!["call p()", "select 1 / 0"], [call(), begun(), vec![error()]].concat()),
+        (vec!["call p()"], [begun(), vec![error()]].concat()),
+        (
+            vec!["do 'begin commit; end'", "select 1 / 0"],
+            [begun(), vec![complete("DO")], begun(), vec![error()]].concat(),
+        ),
+    ] {
+        let mut talk = Talk::new();
+        let sent: Vec<Vec<u8>> =
+            std::iter::once("set work_mem = '7MB'").chain(rest.iter().copied()).map(series).collect();
+        talk.client(&sent).client(&[sync()]);
+        talk.server(&[begun(), vec![complete("SET")], answers, vec![ready('I')]].concat());
+        if rest[0].starts_with("call") {
+            talk.asks_for_pins(NOTHING);
+            assert!(talk.session.must_read_back(), "{rest:?}");
+            talk.reads_back(&[Some("7MB")]).is_movable();
+            assert!(talk.told()[0].contains("'work_mem', '7MB'"), "{:?}", talk.told());
+        } else {
+            assert!(talk.session.movability().is_err());
+        }
+    }
+    let mut talk = Talk::new();
+    talk.client(&[series("set work_mem = '7MB'"), series("select 1 / 0"), sync()]);
+    talk.server(&[begun(), vec![complete("SET")], begun(), vec![error(), ready('I')]].concat()).is_movable();
+    assert!(talk.told().is_empty(), "it was rolled back");
 }

@@ -3,6 +3,7 @@
 //! SQL is read when it is sent, and shows what it would do. The server's command tags show what was
 //! done, and the end of the transaction decides what of it counts.
 
+mod queued;
 mod sharing;
 mod staged;
 use std::collections::VecDeque;
@@ -14,7 +15,7 @@ use crate::carried::gucs::{Gucs, SettingsTooLarge};
 use crate::carried::login_values::LoginValues;
 use crate::carried::parameters::ReportedParameters;
 use crate::carried::pin_question::PinQuestion;
-use crate::carried::prepared::{LastingEffects, Prepared};
+use crate::carried::prepared::Prepared;
 use crate::carried::temporary::TemporarySchema;
 use crate::carried::unsettled::Unsettled;
 use crate::names::Name;
@@ -24,19 +25,8 @@ use crate::sql::effect::{Change, Effect};
 use crate::sql::functions::Functions;
 use crate::sql::set::decides_reading;
 use crate::sql::verb::unknown_tag;
+pub(crate) use queued::QueuedRequest;
 use staged::{Kept, Staged};
-
-/// What the requests in flight will do, one for each with effects.
-#[derive(Debug)]
-pub(crate) enum QueuedRequest {
-    /// Statements of a Query, those not completed yet.
-    Query {
-        effects: VecDeque<Effect>,
-        pins: Pins,
-        era: EncodingEra,
-    },
-    Execute(Arc<LastingEffects>),
-}
 
 /// Exists only in sessions that may move and have done more than run plain queries, and in those whose statements are
 /// logged.
@@ -52,6 +42,8 @@ pub(crate) struct Followed {
     /// `None` where there are none.
     gucs: Option<Arc<Gucs>>,
     staged: Vec<Staged>,
+    /// How many of them may have been committed by a statement that ends transactions.
+    perhaps_committed: usize,
     pub(crate) queue: VecDeque<QueuedRequest>,
     hold_cursors: Vec<Name>,
     /// Channels it listens to.
@@ -82,6 +74,7 @@ impl Followed {
             has_new_settings: false,
             gucs: None,
             staged: Vec::new(),
+            perhaps_committed: 0,
             queue: VecDeque::new(),
             hold_cursors: Vec::new(),
             channels: Vec::new(),
@@ -188,17 +181,20 @@ impl Followed {
 
     /// A request with effects will have no answer, or its answer is complete.
     pub(crate) fn drop_effects(&mut self) {
-        self.queue.pop_front();
+        let Some(request) = self.queue.pop_front() else { return };
+        if request.pins().iter().any(PinReason::may_define) {
+            self.unsettled.defined();
+        }
     }
 
     /// Reasons that pin the session from when a request is sent.
     pub(crate) fn pin_all(&mut self, reasons: &Pins) {
+        self.unsettled.pinned_by(reasons.iter());
         self.pins.extend(reasons);
     }
 
     /// A statement of the front request is complete.
     pub(crate) fn completed(&mut self, has_effects: bool, tag: &[u8], told: &ReportedParameters) {
-        self.unsettled.completed(tag);
         if tag.first() == Some(&b'D') && (tag.starts_with(b"DROP ") || tag == b"DISCARD TEMP") {
             self.pin_question.hint();
         }
@@ -207,6 +203,7 @@ impl Followed {
         if !effect.fits(tag) {
             self.pin(unknown_tag(tag));
         }
+        self.unsettled.completed(tag, &effect);
         match (effect, tag) {
             (Effect::RollbackTo(name), b"ROLLBACK") => {
                 self.set_here = None;
@@ -308,10 +305,8 @@ impl Followed {
     /// Requests sent after a statement that removed reasons add their own again.
     fn pin_queued(&mut self) {
         for item in &self.queue {
-            self.pins.extend(match item {
-                QueuedRequest::Query { pins, .. } => pins,
-                QueuedRequest::Execute(lasting) => &lasting.pins,
-            });
+            self.pins.extend(item.pins());
+            self.unsettled.pinned_by(item.pins().iter());
         }
     }
 
@@ -387,6 +382,7 @@ impl Followed {
         }
         self.keep_temporary_schema();
         self.pins.discard_all();
+        self.unsettled.events_ended();
         self.pin_queued();
         if self.gucs.is_some() {
             self.change_settings(Gucs::discard_all);

@@ -1,11 +1,11 @@
 //! Effects of the open transaction, which COMMIT makes lasting and ROLLBACK undoes.
 
-use super::Followed;
+use super::{Followed, QueuedRequest};
 use crate::carried::encoding::Encoding;
 use crate::limits::{CHANNELS_MAX, HOLD_CURSORS_MAX, STAGED_MAX};
 use crate::names::Name;
 use crate::pin::PinReason;
-use crate::sql::effect::Change;
+use crate::sql::effect::{Change, Effect};
 
 /// An effect of the transaction that a rollback undoes.
 #[derive(Debug)]
@@ -92,8 +92,54 @@ impl Followed {
         }
     }
 
+    /// A statement that may end transactions has run outside of a transaction block, or has failed. In a pipeline it may have
+    /// committed what came before it, whatever becomes of the rest.
+    /// Source: PostgreSQL 17, src/backend/commands/functioncmds.c, `ExecuteCallStmt`.
+    pub(crate) fn may_have_committed(&mut self) {
+        self.perhaps_committed = self.staged.len();
+    }
+
+    /// The same, if that is what the request in front, which has failed, was about to do.
+    pub(crate) fn may_have_committed_as_it_failed(&mut self) {
+        let ends_transactions = |effect: &Effect| match effect {
+            Effect::Pin(PinReason::UnknownStatement(words) | PinReason::SideEffects(words)) => {
+                matches!(*words, "CALL" | "DO")
+            }
+            Effect::Unread => true,
+            _others => false,
+        };
+        if self.queue.front().and_then(QueuedRequest::next_effect).is_some_and(ends_transactions) {
+            self.may_have_committed();
+        }
+    }
+
+    /// An effect that is undone unless it was committed: what is there now is asked for, or pins.
+    #[cold]
+    fn may_be_there(&mut self, staged: &Staged) {
+        match staged {
+            Staged::Change(Change::Set { key, .. } | Change::Reset { key, .. }, _) => {
+                self.read_back(std::slice::from_ref(key))
+            }
+            Staged::Change(Change::ResetAll, _) => {
+                let keys: Vec<Box<str>> =
+                    self.gucs.iter().flat_map(|gucs| gucs.keys()).map(Box::from).collect();
+                self.read_back(&keys);
+            }
+            Staged::Kept(Kept::HoldCursor(_)) => self.pin(PinReason::HoldCursor),
+            Staged::Kept(Kept::Channel(_)) => {
+                self.pin(PinReason::Listen);
+                self.pin_question.hint();
+            }
+            Staged::Kept(Kept::Pin(reason)) => self.pin(*reason),
+            Staged::Change(Change::Local { .. }, _)
+            | Staged::Savepoint(_)
+            | Staged::Kept(Kept::NoChannel(_)) => {}
+        }
+    }
+
     pub(super) fn commit(&mut self) {
         self.has_failed = false;
+        self.perhaps_committed = 0;
         self.prepared.transaction_ended(false);
         self.has_report |= !self.staged.is_empty();
         for staged in std::mem::take(&mut self.staged) {
@@ -109,7 +155,13 @@ impl Followed {
         self.has_failed = false;
         self.prepared.transaction_ended(true);
         self.has_report |= !self.staged.is_empty();
-        std::mem::take(&mut self.staged).into_iter().for_each(|staged| self.undo(staged));
+        let perhaps_committed = std::mem::take(&mut self.perhaps_committed);
+        for (at, staged) in std::mem::take(&mut self.staged).into_iter().enumerate() {
+            if at < perhaps_committed {
+                self.may_be_there(&staged);
+            }
+            self.undo(staged);
+        }
     }
 
     /// Whether the open transaction has a savepoint.

@@ -76,7 +76,7 @@ impl Session {
         if purpose.is_apart() {
             return None;
         }
-        self.follow_failed(Request::Bind);
+        self.follow_failed(Request::Bind, Class::PLAIN);
         // The client has an answer and waits for its ReadyForQuery: the request cannot be repeated any more.
         self.recovery.attempt = Attempt::Closed(NotRepeatable::Answered);
         self.meter.answered(body.len() as u64, now);

@@ -162,6 +162,70 @@ const KEYWORDS: &[&str] = &[
     "zone",
 ];
 
+/// More words of statements, in order.
+const OF_STATEMENTS: &[&str] = &[
+    "add",
+    "alter",
+    "asc",
+    "begin",
+    "bigint",
+    "boolean",
+    "column",
+    "constraint",
+    "create",
+    "declare",
+    "desc",
+    "each",
+    "execute",
+    "false",
+    "foreign",
+    "function",
+    "if",
+    "index",
+    "int",
+    "integer",
+    "is",
+    "key",
+    "language",
+    "limit",
+    "name",
+    "new",
+    "no",
+    "null",
+    "offset",
+    "old",
+    "order",
+    "owner",
+    "policy",
+    "primary",
+    "procedure",
+    "references",
+    "rename",
+    "replace",
+    "return",
+    "returns",
+    "schema",
+    "select",
+    "sequence",
+    "set",
+    "table",
+    "text",
+    "then",
+    "timestamp",
+    "timestamptz",
+    "trigger",
+    "true",
+    "type",
+    "unique",
+    "update",
+    "uuid",
+    "values",
+    "varchar",
+    "view",
+    "where",
+    "with",
+];
+
 /// Words after which a name is that of a table, an alias or a type, in order.
 const BEFORE_NO_CALL: &[&str] = &[
     "analyze",
@@ -250,6 +314,14 @@ fn is_among(words: &[&str], word: &[u8]) -> bool {
     words.binary_search_by(|known| known.as_bytes().cmp(word)).is_ok()
 }
 
+/// Whether it is a word of statements, more probably than a name.
+pub(super) fn is_of_language(word: &[u8]) -> bool {
+    is_keyword(word)
+        || comes_before_no_call(word)
+        || comes_before_a_call(word)
+        || is_among(OF_STATEMENTS, word)
+}
+
 pub(super) fn is_keyword(word: &[u8]) -> bool {
     is_among(KEYWORDS, word)
 }
@@ -268,7 +340,7 @@ mod tests {
 
     #[test]
     fn words_are_in_order() {
-        for words in [KEYWORDS, BEFORE_NO_CALL, BEFORE_CALL] {
+        for words in [KEYWORDS, BEFORE_NO_CALL, BEFORE_CALL, OF_STATEMENTS] {
             assert!(words.is_sorted(), "binary search needs it");
         }
     }

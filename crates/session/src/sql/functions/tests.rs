@@ -2,6 +2,8 @@ use std::sync::atomic::AtomicUsize;
 use std::task::{Wake, Waker};
 
 use super::*;
+use crate::limits::{READ_BACK_MAX, SETTING_NAME_MAX};
+use crate::pin::PinReason;
 
 #[derive(Default)]
 struct Woken(AtomicUsize);
@@ -58,7 +60,7 @@ fn what_a_session_has_made_is_known_after_a_look_that_began_behind_it() {
     let functions = Functions::new(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread));
     assert!(!functions.is_current(), "nobody has looked");
     let under_way = functions.look_begins();
-    functions.are_changed();
+    functions.are_changed(&[]);
     functions.look_ended(under_way, None);
     assert!(!functions.is_current() && functions.is_awaited());
     let next = functions.look_begins();
@@ -87,4 +89,23 @@ fn what_runs_sql_of_a_value_pins_also_where_functions_are_not_read() {
     assert_eq!(catalog.called(b"query_to_xml"), Called::UserDefined(&expected));
     assert_eq!(catalog.called(b"now"), Called::BuiltIn);
     assert_eq!(catalog.called(b"ts_stat"), Called::Unknown);
+}
+
+/// All of pg_proc that runs SQL, a relation or an index which it is given as a value.
+#[test]
+fn functions_that_run_what_they_are_given_pin() {
+    for name in ["query_to_xml", "table_to_xml", "schema_to_xml", "database_to_xml"] {
+        for name in [name.to_owned(), format!("{name}_and_xmlschema")] {
+            let effect = FunctionEffect::of_name(name.as_bytes());
+            assert!(matches!(effect.pins.first(), Some(PinReason::SideEffects(_))), "{name}");
+        }
+    }
+    for name in
+        ["query_to_xmlschema", "ts_stat", "ts_rewrite", "brin_summarize_new_values", "brin_summarize_range"]
+    {
+        assert!(!FunctionEffect::of_name(name.as_bytes()).pins.is_empty(), "{name}");
+    }
+    for name in ["table_to_xmlschema", "schema_to_xmlschema", "cursor_to_xml", "brin_desummarize_range"] {
+        assert!(FunctionEffect::of_name(name.as_bytes()).pins.is_empty(), "{name} runs nothing of a user");
+    }
 }

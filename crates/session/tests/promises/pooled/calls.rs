@@ -39,9 +39,13 @@ fn settings() -> SessionSettings {
 fn calling() -> (Talk, Arc<Functions>) {
     let functions = Arc::new(Functions::new(catalog(FunctionEffect::default())));
     look(&functions, None, Some(READ));
+    (session_of(&functions), functions)
+}
+
+fn session_of(functions: &Arc<Functions>) -> Talk {
     let mut talk = Talk::of(settings(), Instant::now());
-    talk.session = Session::new(settings(), talk.now).with_functions(Some(Arc::clone(&functions)));
-    (talk, functions)
+    talk.session = Session::new(settings(), talk.now).with_functions(Some(Arc::clone(functions)));
+    talk
 }
 
 /// The answer to one of the proxy's queries.
@@ -234,4 +238,64 @@ fn a_session_whose_server_is_lost_goes_on_elsewhere_and_is_asked_there() {
     talk.taken();
     // What is sent again may call it there.
     talk.is_told(READ).checks_in();
+}
+
+#[test]
+fn what_a_long_text_calls_is_compared_with_what_it_was_read_by() {
+    let long = format!("select plain(1), '{}'", "x".repeat(LONG));
+    let sets = || Some(catalog(FunctionEffect::sets("work_mem")));
+    let (mut talk, functions) = calling();
+    for part in query(&long).chunks(10_000) {
+        talk.client_step(part);
+    }
+    // It was replaced before it ran, and the look is over before the server is asked.
+    look(&functions, sets(), Some(OTHER));
+    talk.server(&[complete("SELECT 1"), ready('I')]);
+    assert!(talk.session.settle_calls());
+    let asked = printable(&talk.session.questions().expect("its values"));
+    assert!(asked.contains("work_mem") && asked.contains("pg_proc"), "{asked}");
+
+    let (mut talk, functions) = calling();
+    for part in parse("long", &long).chunks(10_000) {
+        talk.client_step(part);
+    }
+    talk.client(&[sync()]).server(&[m('1'), ready('I')]);
+    look(&functions, sets(), Some(OTHER));
+    talk.session.settle_calls();
+    // It runs long after that look, as it was read before.
+    look(&functions, None, Some(OTHER));
+    talk.client(&[bind("long"), execute(), close("long"), sync()]);
+    talk.server(&[m('2'), complete("SELECT 1"), m('3'), ready('I')]);
+    talk.session.settle_calls();
+    let asked = printable(&talk.session.questions().expect("its values"));
+    assert!(asked.contains("work_mem"), "{asked}");
+}
+
+/// A session has made a table that runs a function, and others name it before the proxy knows of that.
+#[test]
+fn what_a_session_has_just_made_is_known_before_others_get_the_connection_of_who_used_it() {
+    let (mut maker, functions) = calling();
+    let makes = "create schema s create table made (a text default plain('x'))";
+    let unread = |functions: &Functions| {
+        let mut made = catalog(FunctionEffect::default());
+        made.words = [((*b"made").into(), Arc::new(FunctionEffect::sets("work_mem")))].into();
+        look(functions, Some(made), Some(READ));
+    };
+    let uses = "insert into made default values";
+    session_of(&functions).ran(uses, &["INSERT 0 1"]).checks_in();
+    maker.ran(makes, &["CREATE SCHEMA"]);
+    assert!(functions.is_awaited());
+    let [mut user, mut other] = [(), ()].map(|()| session_of(&functions));
+    user.ran(uses, &["INSERT 0 1"]).waits_for_a_look();
+    other.ran("select b from t where c = 'x'", &["SELECT 1"]).checks_in();
+    unread(&functions);
+    assert!(user.session.settle_calls());
+    let asked = printable(&user.session.questions().expect("its values"));
+    assert!(asked.contains("work_mem"), "{asked}");
+    session_of(&functions).ran("select a from t", &["SELECT 1"]).checks_in();
+
+    // In the text of a DO, too.
+    maker.ran("do $x$ begin create view viewed as select plain('x'); end $x$", &["DO"]);
+    other.ran("select 1 from viewed", &["SELECT 1"]).waits_for_a_look();
+    session_of(&functions).ran("select 1 from made_as", &["SELECT 1"]).checks_in();
 }

@@ -1,0 +1,39 @@
+//! Requests with effects that are in flight.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::carried::encoding::EncodingEra;
+use crate::carried::prepared::LastingEffects;
+use crate::pins::Pins;
+use crate::sql::effect::Effect;
+
+/// What the requests in flight will do, one for each with effects.
+#[derive(Debug)]
+pub(crate) enum QueuedRequest {
+    /// Statements of a Query, those not completed yet.
+    Query {
+        effects: VecDeque<Effect>,
+        pins: Pins,
+        era: EncodingEra,
+    },
+    Execute(Arc<LastingEffects>),
+}
+
+impl QueuedRequest {
+    /// The reasons that pin the session from when it is sent.
+    pub(super) fn pins(&self) -> &Pins {
+        match self {
+            Self::Query { pins, .. } => pins,
+            Self::Execute(lasting) => &lasting.pins,
+        }
+    }
+
+    /// The effect of its statement that is answered next.
+    pub(super) fn next_effect(&self) -> Option<&Effect> {
+        match self {
+            Self::Query { effects, .. } => effects.front(),
+            Self::Execute(lasting) => Some(&lasting.effect),
+        }
+    }
+}
