@@ -32,10 +32,27 @@ pub(super) struct CatalogConnection {
     client: Client,
     /// `server_version_num`.
     pub(super) version: u32,
-    /// [`sql::functions_fingerprint`] and [`sql::CALLERS_FINGERPRINT`], which each check asks: to plan them costs more than to
-    /// run them.
+    asked: EachLook,
+}
+
+/// What each check asks: to plan it would cost more than to run it.
+#[derive(Debug)]
+struct EachLook {
     functions_fingerprint: Statement,
     callers_fingerprint: Statement,
+    names_fingerprint: Statement,
+    has_event_trigger: Statement,
+}
+
+impl EachLook {
+    async fn prepare(client: &Client) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            functions_fingerprint: client.prepare(&sql::functions_fingerprint()).await?,
+            callers_fingerprint: client.prepare(sql::CALLERS_FINGERPRINT).await?,
+            names_fingerprint: client.prepare(sql::NAMES_FINGERPRINT).await?,
+            has_event_trigger: client.prepare(sql::HAS_EVENT_TRIGGER).await?,
+        })
+    }
 }
 
 /// Why functions could not be read.
@@ -138,12 +155,8 @@ impl CatalogConnection {
         tokio::spawn(driver);
         let row = client.query_one("SELECT current_setting('server_version_num')::int4", &[]).await;
         let version: i32 = column(&row.map_err(|error| judge(&error))?, 0)?;
-        let functions_fingerprint = client.prepare(&sql::functions_fingerprint()).await;
-        let functions_fingerprint = functions_fingerprint.map_err(|error| judge(&error))?;
-        let callers_fingerprint = client.prepare(sql::CALLERS_FINGERPRINT).await;
-        let callers_fingerprint = callers_fingerprint.map_err(|error| judge(&error))?;
-        let (login, version) = (Arc::clone(login), version.unsigned_abs());
-        Ok(Self { server, login, client, version, functions_fingerprint, callers_fingerprint })
+        let asked = EachLook::prepare(&client).await.map_err(|error| judge(&error))?;
+        Ok(Self { server, login: Arc::clone(login), client, version: version.unsigned_abs(), asked })
     }
 
     /// All that is read from now on is of one state of the database, until [`Self::commit`].
@@ -168,7 +181,7 @@ impl CatalogConnection {
     }
 
     pub(super) async fn functions_fingerprint(&self) -> Result<FunctionsFingerprint, FunctionsReadError> {
-        let row = self.ask_one(&self.functions_fingerprint).await?;
+        let row = self.ask_one(&self.asked.functions_fingerprint).await?;
         Ok(FunctionsFingerprint {
             fingerprint: CatalogFingerprint(column(&row, 0)?),
             own: column(&row, 1)?,
@@ -178,11 +191,11 @@ impl CatalogConnection {
     }
 
     pub(super) async fn callers_fingerprint(&self) -> Result<CatalogFingerprint, FunctionsReadError> {
-        Ok(CatalogFingerprint(column(&self.ask_one(&self.callers_fingerprint).await?, 0)?))
+        Ok(CatalogFingerprint(column(&self.ask_one(&self.asked.callers_fingerprint).await?, 0)?))
     }
 
     pub(super) async fn has_event_trigger(&self) -> Result<bool, FunctionsReadError> {
-        column(&self.ask_one(sql::HAS_EVENT_TRIGGER).await?, 0)
+        column(&self.ask_one(&self.asked.has_event_trigger).await?, 0)
     }
 
     /// Of the relations and types with these OIDs.
@@ -193,8 +206,8 @@ impl CatalogConnection {
         if named.is_empty() {
             return Ok(CatalogFingerprint::default());
         }
-        let row = self.ask(sql::NAMES_FINGERPRINT, &[&named]).await?.pop();
-        Ok(CatalogFingerprint(column(&row.ok_or(FunctionsReadError::NoServer)?, 0)?))
+        let row = in_time(self.client.query_one(&self.asked.names_fingerprint, &[&named])).await?;
+        Ok(CatalogFingerprint(column(&row, 0)?))
     }
 
     /// The built-in functions: OID and name.
