@@ -114,13 +114,13 @@ fn ready(mobility: Mobility, name: &str) -> (Session, Journey) {
 }
 
 #[library_benchmark]
-#[bench::fixed_simple(args = (ready(Mobility::Fixed, "simple")), config = ceiling(1_340))]
-#[bench::fixed_extended(args = (ready(Mobility::Fixed, "extended")), config = ceiling(2_450))]
-#[bench::fixed_prepared(args = (ready(Mobility::Fixed, "prepared")), config = ceiling(2_100))]
+#[bench::fixed_simple(args = (ready(Mobility::Fixed, "simple")), config = ceiling(1_370))]
+#[bench::fixed_extended(args = (ready(Mobility::Fixed, "extended")), config = ceiling(2_520))]
+#[bench::fixed_prepared(args = (ready(Mobility::Fixed, "prepared")), config = ceiling(2_160))]
 #[bench::fixed_rows_1000(args = (ready(Mobility::Fixed, "rows_1000")), config = ceiling(70_000))]
 #[bench::movable_simple(args = (ready(Mobility::Movable, "simple")), config = ceiling(2_430))]
 #[bench::movable_extended(args = (ready(Mobility::Movable, "extended")), config = ceiling(4_700))]
-#[bench::movable_prepared(args = (ready(Mobility::Movable, "prepared")), config = ceiling(2_860))]
+#[bench::movable_prepared(args = (ready(Mobility::Movable, "prepared")), config = ceiling(2_920))]
 #[bench::movable_rows_1000(args = (ready(Mobility::Movable, "rows_1000")), config = ceiling(71_000))]
 fn session((mut session, journey): (Session, Journey)) -> (Session, Journey) {
     let now = Instant::now();
