@@ -40,8 +40,8 @@ fn in_session_mode_clients_can_tell_nothing() {
 #[test]
 fn in_transaction_mode_clients_can_tell_nothing() {
     // Two clients keep both connections while a third comes.
-    let waits = "listen-two waits\nlisten-both waits\nlock-shared waits\ntemp-schema-quoted waits\ntemp-function waits\n\
-                 temp-type waits\ntemp-domain waits";
+    let waits = "listen-two waits\nlisten-both waits\nlock-shared waits\ntemp-schema waits\ntemp-schema-quoted waits\n\
+                 temp-function waits\ntemp-type waits\ntemp-domain waits";
     let known = format!("{KNOWN_IN_TRANSACTION_MODE}\n{ASKED_FIRST}\n{waits}");
     assert_nothing_is_told(Pooling::Transaction { pool_size: 2 }, UNHURRIED, &known, SAME_MIN);
 }
@@ -62,7 +62,8 @@ const SAME_WITH_ONE_MIN: usize = 400;
 /// What docs/pooling.md says that a client can tell. A default of half a second ago may be missing, or still be there: that
 /// is no other client's state.
 const KNOWN_IN_TRANSACTION_MODE: &str = "same-process-later lost\n\
-    default-of-database lost\ndefault-of-database leak\ndefault-of-role lost\ndefault-of-role leak";
+    default-of-database lost\ndefault-of-database leak\ndefault-of-role lost\ndefault-of-role leak\n\
+    default-reset lost";
 
 /// Questions for what `nextval` and `setval` gave, which may come too late on a machine that is busy for long, if they are the
 /// first of their database. They show nobody else's value.
