@@ -32,6 +32,10 @@ impl Relay {
         if !self.has_client_left(cx) {
             return false;
         }
+        // What was meant for a server that is lost is not sent to the next one.
+        if self.context.left.is_some() {
+            return true;
+        }
         let until = since + GOODBYE_PATIENCE;
         self.slot.due_by(until);
         Instant::now() >= until

@@ -28,6 +28,8 @@ pub(crate) struct Unsettled {
     look: u64,
     /// Functions, or objects that may call them, were created or changed in this transaction.
     has_defined: bool,
+    /// The same may be of what SQL does that is not read in full.
+    may_have_defined: bool,
     /// Hashes of names in SQL that was sent and creates or changes such objects.
     made: Vec<u64>,
     /// The last look that had ended when the first statement was sent that may have run event triggers.
@@ -162,21 +164,33 @@ impl Unsettled {
             self.has_defined |= defines(tag) && *effect != Effect::Pin(PinReason::TemporaryObject);
         }
         if let Effect::Pin(reason) = effect {
-            self.has_defined |= reason.may_define();
+            self.may_have_defined |= reason.may_define();
         }
     }
 
     /// The transaction in progress may have created or changed objects that run functions.
     #[cold]
-    pub(crate) fn defined(&mut self) {
-        self.has_defined = true;
+    pub(crate) fn may_have_defined(&mut self) {
+        self.may_have_defined = true;
     }
 
     /// A transaction has ended: others see the functions that it created.
     #[inline]
     pub(crate) fn transaction_ended(&mut self) {
-        if std::mem::take(&mut self.has_defined) {
-            self.are_changed();
+        if self.has_defined || self.may_have_defined || !self.made.is_empty() {
+            self.have_made();
+        }
+    }
+
+    #[cold]
+    fn have_made(&mut self) {
+        let made = std::mem::take(&mut self.made);
+        let (has, may_have) =
+            (std::mem::take(&mut self.has_defined), std::mem::take(&mut self.may_have_defined));
+        match &self.functions {
+            Some(functions) if has => functions.are_changed(&made),
+            Some(functions) if may_have => functions.may_be_changed(&made),
+            Some(_) | None => {}
         }
     }
 
@@ -189,10 +203,11 @@ impl Unsettled {
         }
     }
 
+    /// What was called has turned out to create or change such objects.
     #[cold]
-    fn are_changed(&mut self) {
+    fn called_what_defines(&mut self) {
         if let Some(functions) = &self.functions {
-            functions.are_changed(&std::mem::take(&mut self.made));
+            functions.may_be_changed(&std::mem::take(&mut self.made));
         }
     }
 
@@ -359,7 +374,7 @@ impl Followed {
             pins.extend(&more);
         }
         if pins.iter().any(PinReason::may_define) {
-            self.unsettled.are_changed();
+            self.unsettled.called_what_defines();
         }
         self.pins.extend(&pins);
         if doubt == Some(CallDoubt::OtherFunctions) {

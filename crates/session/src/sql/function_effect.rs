@@ -83,8 +83,11 @@ impl FunctionEffect {
         self.changes_session() || self.uses_sequences
     }
 
+    /// What it makes beside temporary objects, such as an index on one, runs nothing that it does itself.
     pub(crate) fn see_what_it_creates(&mut self) {
-        if self.creates && self.changes_session() {
+        let runs_more =
+            || !self.sets.is_empty() || self.pins.iter().any(|reason| !reason.is_told_by_server());
+        if self.creates && runs_more() {
             self.pins.add(PinReason::UnknownStatement("CREATE"));
         }
     }

@@ -294,7 +294,14 @@ impl Functions {
     /// next look.
     pub(crate) fn are_changed(&self, names: &[u64]) {
         self.is_not_watched();
-        if !names.is_empty() {
+        self.may_be_changed(names);
+    }
+
+    /// The same may be: whoever uses none of these names waits for nothing, unless there are none.
+    pub(crate) fn may_be_changed(&self, names: &[u64]) {
+        if names.is_empty() {
+            self.is_not_watched();
+        } else {
             let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
             made.extend_from_slice(names);
             made.sort_unstable();

@@ -200,6 +200,7 @@ impl FunctionSource {
             b"listen" => self.pin(PinReason::Listen),
             b"load" => self.pin(PinReason::Load),
             b"create" if text.is_word(at + 1, &["extension"]) => self.pin(PinReason::Load),
+            b"create" if text.makes_temporary(at) => {}
             b"create" | b"alter" => self.effect.creates = true,
             b"prepare" => self.pin(PinReason::UnknownStatement("PREPARE")),
             b"deallocate" => self.pin(PinReason::UnknownStatement("DEALLOCATE")),
@@ -340,6 +341,14 @@ impl<'a> SourceText<'a> {
 
     fn is_word(&self, at: usize, words: &[&str]) -> bool {
         self.token(at).is_some_and(|token| words.iter().any(|word| is_word(token, word)))
+    }
+
+    /// Whether the CREATE at this token makes a temporary object.
+    fn makes_temporary(&self, at: usize) -> bool {
+        let is_replacement = self.is_word(at + 1, &["or"]) && self.is_word(at + 2, &["replace"]);
+        let kind = if is_replacement { at + 3 } else { at + 1 };
+        let kind = kind + usize::from(self.is_word(kind, &["local", "global"]));
+        self.is_word(kind, &["temp", "temporary"])
     }
 
     fn is_behind(&self, at: usize, words: &[&str]) -> bool {

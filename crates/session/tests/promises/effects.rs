@@ -81,6 +81,8 @@ fn what_makes_something_that_runs_a_function_has_functions_looked_at() {
         effect.add(&FunctionEffect::sets("app.tenant"));
         own.functions.insert(b"makes"[..].into(), Arc::new(effect));
         own.functions.insert(b"makes_plain"[..].into(), Arc::new(makes.clone()));
+        let runs = FunctionEffect::pins(PinReason::SideEffects("EXECUTE"));
+        own.functions.insert(b"runs"[..].into(), Arc::new(runs));
         own.built_in = Arc::new([b"set_config"[..].into()].into());
         own
     };
@@ -99,6 +101,7 @@ fn what_makes_something_that_runs_a_function_has_functions_looked_at() {
         ("do $$ begin create table t (); end $$", "DO", true),
         ("select makes()", "SELECT 1", true),
         ("select makes_plain()", "SELECT 1", false),
+        ("select runs()", "SELECT 1", false),
         ("select set_tenant('a')", "SELECT 1", false),
     ] {
         let own = with_more(catalog(&[("set_tenant", FunctionEffect::sets("app.tenant"))]));

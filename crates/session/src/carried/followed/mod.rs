@@ -183,7 +183,7 @@ impl Followed {
     pub(crate) fn drop_effects(&mut self) {
         let Some(request) = self.queue.pop_front() else { return };
         if request.pins().iter().any(PinReason::may_define) {
-            self.unsettled.defined();
+            self.unsettled.may_have_defined();
         }
     }
 

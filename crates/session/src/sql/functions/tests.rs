@@ -109,3 +109,22 @@ fn functions_that_run_what_they_are_given_pin() {
         assert!(FunctionEffect::of_name(name.as_bytes()).pins.is_empty(), "{name} runs nothing of a user");
     }
 }
+
+#[test]
+fn what_may_have_been_made_is_waited_for_by_those_who_name_it() {
+    let functions = Functions::new(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread));
+    let look = || {
+        let number = functions.look_begins();
+        functions.look_ended(number, None);
+    };
+    look();
+    functions.may_be_changed(&[1]);
+    assert!(functions.is_current() && functions.is_change_ahead() && functions.is_awaited());
+    look();
+    assert!(!functions.is_change_ahead());
+    functions.may_be_changed(&[]);
+    assert!(!functions.is_current() && functions.is_awaited(), "it may be anything");
+    look();
+    functions.are_changed(&[1]);
+    assert!(!functions.is_current() && functions.is_change_ahead());
+}

@@ -84,6 +84,19 @@ fn what_cannot_be_read_back_pins() {
 }
 
 #[test]
+fn temporary_objects_and_what_is_made_for_them_pin_until_they_are_gone() {
+    for source in [
+        "begin create temp table t (a int) on commit drop; create index on t (a); end",
+        "begin create or replace local temporary view v as select 1; alter table t add b int; end",
+    ] {
+        let effect = effect(source);
+        assert_eq!(effect.pins.iter().collect::<Vec<_>>(), [PinReason::TemporaryObject], "{source}");
+    }
+    let sets = "begin create temp table t (); perform set_config('app.tenant', 'a', false); end";
+    assert_eq!(effect(sets).pins.iter().collect::<Vec<_>>(), [PinReason::TemporaryObject]);
+}
+
+#[test]
 fn a_setting_is_set_by_a_name_in_quotes_and_by_the_view() {
     assert_sets("select \"set_config\"('app.tenant', 'a', false)", &["app.tenant"]);
     assert_sets(
