@@ -15,6 +15,16 @@ use crate::sql::effect::Effect;
 use crate::sql::functions::{Called, Functions, UnlistedFunctions};
 use crate::sql::read::{FunctionUse, Reading, read, read_with};
 
+/// Whether a transaction has created or changed functions, or objects that may call them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum DefinitionSeen {
+    #[default]
+    None,
+    /// It may have: a statement does so that is not read in full.
+    Possible,
+    Certain,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Unsettled {
@@ -26,10 +36,8 @@ pub(crate) struct Unsettled {
     /// Functions that were called and are not known, until a look of this number has ended.
     names: Vec<Name>,
     look: u64,
-    /// Functions, or objects that may call them, were created or changed in this transaction.
-    has_defined: bool,
-    /// The same may be of what SQL does that is not read in full.
-    may_have_defined: bool,
+    /// Whether functions, or objects that may call them, were created or changed in this transaction.
+    defined: DefinitionSeen,
     /// Hashes of names in SQL that was sent and creates or changes such objects.
     made: Vec<u64>,
     /// The last look that had ended when the first statement was sent that may have run event triggers.
@@ -160,37 +168,41 @@ impl Unsettled {
     /// A statement is complete, with this tag.
     #[inline]
     pub(crate) fn completed(&mut self, tag: &[u8], effect: &Effect) {
-        if matches!(tag.first(), Some(b'C' | b'A')) {
-            self.has_defined |= defines(tag) && *effect != Effect::Pin(PinReason::TemporaryObject);
+        if matches!(tag.first(), Some(b'C' | b'A'))
+            && defines(tag)
+            && *effect != Effect::Pin(PinReason::TemporaryObject)
+        {
+            self.defined = DefinitionSeen::Certain;
         }
-        if let Effect::Pin(reason) = effect {
-            self.may_have_defined |= reason.may_define();
+        if let Effect::Pin(reason) = effect
+            && reason.may_define()
+        {
+            self.may_have_defined();
         }
     }
 
     /// The transaction in progress may have created or changed objects that run functions.
     #[cold]
     pub(crate) fn may_have_defined(&mut self) {
-        self.may_have_defined = true;
+        self.defined = self.defined.max(DefinitionSeen::Possible);
     }
 
     /// A transaction has ended: others see the functions that it created.
     #[inline]
     pub(crate) fn transaction_ended(&mut self) {
-        if self.has_defined || self.may_have_defined || !self.made.is_empty() {
+        if self.defined != DefinitionSeen::None || !self.made.is_empty() {
             self.have_made();
         }
     }
 
     #[cold]
     fn have_made(&mut self) {
-        let made = std::mem::take(&mut self.made);
-        let (has, may_have) =
-            (std::mem::take(&mut self.has_defined), std::mem::take(&mut self.may_have_defined));
-        match &self.functions {
-            Some(functions) if has => functions.are_changed(&made),
-            Some(functions) if may_have => functions.may_be_changed(&made),
-            Some(_) | None => {}
+        let (made, defined) = (std::mem::take(&mut self.made), std::mem::take(&mut self.defined));
+        let Some(functions) = &self.functions else { return };
+        match defined {
+            DefinitionSeen::None => {}
+            DefinitionSeen::Possible => functions.may_be_changed(&made),
+            DefinitionSeen::Certain => functions.are_changed(&made),
         }
     }
 
