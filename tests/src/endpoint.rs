@@ -364,6 +364,7 @@ impl EndpointBuilder {
         endpoint
     }
 
+    /// Puts the file in place whole: a reload that is still under way reads the one before or this one.
     fn write_file(&self, directory: &std::path::Path) {
         let mut text = String::new();
         for (section, keys) in &self.sections {
@@ -373,7 +374,9 @@ impl EndpointBuilder {
             }
         }
         text.push_str(&self.tables);
-        std::fs::write(directory.join("trunkline.toml"), text).expect("the directory takes a file");
+        let written = directory.join("trunkline.toml.new");
+        std::fs::write(&written, text).expect("the directory takes a file");
+        std::fs::rename(written, directory.join("trunkline.toml")).expect("it takes its place");
     }
 }
 

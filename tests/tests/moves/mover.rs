@@ -200,7 +200,10 @@ impl Mover {
                 // It takes the proxy milliseconds.
                 Some(seen) if seen.pinned.as_deref().is_some_and(is_transient) => {}
                 Some(Seen { pinned: Some(reason), .. }) => return Outcome::Stayed(reason),
-                Some(Seen { state, .. }) if state == "active" => return Outcome::Stayed(state),
+                // Where a move is sure, it is the end of what was asked before.
+                Some(Seen { state, .. }) if state == "active" && timeout != SURE_MOVE_TIMEOUT => {
+                    return Outcome::Stayed(state);
+                }
                 Some(_) => {}
             }
             if Instant::now() >= deadline {
