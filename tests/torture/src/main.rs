@@ -61,6 +61,9 @@ struct Arguments {
     /// after each step, and the table has what it said; with one job only.
     #[arg(long, value_name = "COMMAND")]
     reasons: Option<String>,
+    /// The pooler reads from standbys of the direct server, too: they are waited for before another client acts.
+    #[arg(long)]
+    standbys: bool,
     /// Prints the names of the cases with what they do, and plays nothing.
     #[arg(long)]
     list: bool,
@@ -122,6 +125,7 @@ fn torture(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         wait: Duration::from_millis(arguments.wait_ms),
         jobs: arguments.jobs,
         reasons: arguments.reasons.clone().map(ReasonsCommand::new),
+        standbys: arguments.standbys,
     };
     let allowed = match &arguments.allow {
         None => Allowed::default(),

@@ -70,7 +70,12 @@ fn all_steps(
         awaited: BTreeMap::new(),
         played: Played::default(),
     };
+    let mut last = None;
     for step in &scenario.steps {
+        if last != Some(step.player) || matches!(step.act, Act::Beside(_)) {
+            playing.prompter.await_standbys(stage)?;
+        }
+        last = (!matches!(step.act, Act::Beside(_))).then_some(step.player);
         let mut seen = playing.act(step.player, &step.act)?;
         if seen.end == SeenEnd::Silent && playing.rescue(step.player, &step.act, &mut seen) {
             playing.played.waited = true;

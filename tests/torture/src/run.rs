@@ -37,6 +37,9 @@ pub struct TortureOptions {
     pub jobs: usize,
     /// What tells why the pooler keeps server connections, asked after each step. It is of all databases: with one job only.
     pub reasons: Option<ReasonsCommand>,
+    /// The pooler may read from standbys of the direct server: they are waited for before another client acts, who need not
+    /// see at once what the one before wrote.
+    pub standbys: bool,
 }
 
 /// Plays what `options` say; `progress` hears of each scenario that is done, from any thread.
@@ -68,7 +71,9 @@ pub fn run(
             .iter()
             .map(|(direct, pooler)| {
                 scope.spawn(|| -> anyhow::Result<()> {
-                    let mut prompter = prepared(direct, pooler)?.asking(options.reasons.clone());
+                    let mut prompter = prepared(direct, pooler)?
+                        .asking(options.reasons.clone())
+                        .awaiting_standbys(options.standbys);
                     while let Some((at, scenario)) = take(&next, &scenarios) {
                         let result = one(scenario, &mut prompter, options.wait);
                         progress(&result, scenarios.len());

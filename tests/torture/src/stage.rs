@@ -35,6 +35,7 @@ pub struct Prompter {
     direct: Dsn,
     pooler: Dsn,
     reasons: Option<ReasonsCommand>,
+    awaits_standbys: bool,
 }
 
 impl Prompter {
@@ -44,7 +45,13 @@ impl Prompter {
     /// The login is refused, or the server cannot be reached.
     pub fn connect(direct: &Dsn, pooler: &Dsn) -> anyhow::Result<Self> {
         match TortureClient::connect(direct, &[], SERVER_WAIT) {
-            Ok(client) => Ok(Self { client, direct: direct.clone(), pooler: pooler.clone(), reasons: None }),
+            Ok(client) => Ok(Self {
+                client,
+                direct: direct.clone(),
+                pooler: pooler.clone(),
+                reasons: None,
+                awaits_standbys: false,
+            }),
             Err(LoginFailure::Refused(error)) => bail!("the direct server refuses the login: {error}"),
             Err(LoginFailure::Broken(error)) => Err(error).context("no connection to the direct server"),
         }
@@ -55,6 +62,30 @@ impl Prompter {
     pub fn asking(mut self, reasons: Option<ReasonsCommand>) -> Self {
         self.reasons = reasons;
         self
+    }
+
+    /// With standbys of the direct server from which the pooler may read, if `awaits_standbys` is set.
+    #[must_use]
+    pub fn awaiting_standbys(mut self, awaits_standbys: bool) -> Self {
+        self.awaits_standbys = awaits_standbys;
+        self
+    }
+
+    /// Waits until all standbys have replayed what has been written: what one client did, another one finds there.
+    ///
+    /// # Errors
+    /// As [`Prompter::run`], or they do not replay it.
+    pub fn await_standbys(&mut self, stage: Stage) -> anyhow::Result<()> {
+        let sql =
+            "SELECT 'behind' FROM pg_stat_replication WHERE (replay_lsn < pg_current_wal_lsn()) IS NOT FALSE";
+        let deadline = Instant::now() + SERVER_WAIT;
+        while self.awaits_standbys && stage == Stage::Pooled && self.run(sql)?.contains("behind") {
+            if Instant::now() > deadline {
+                bail!("a standby does not replay what was written within {SERVER_WAIT:?}");
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        Ok(())
     }
 
     /// Why the pooler keeps server connections now, if there is a command to ask.

@@ -1,5 +1,6 @@
 //! What all scenarios find in schema `torture`: ways to reach `set_config` that no statement names.
 
+use super::one_port;
 use crate::run::OTHER_ROLE;
 
 /// SQL that makes schema `torture` anew, one transaction each.
@@ -9,7 +10,15 @@ pub fn fixture() -> Vec<String> {
         "DROP SCHEMA IF EXISTS torture CASCADE".to_owned(),
         "CREATE SCHEMA torture; GRANT USAGE ON SCHEMA torture TO PUBLIC".to_owned(),
     ];
-    all.extend(FUNCTIONS.iter().chain(DOORS).chain(UTILITIES).chain(HUNTED).map(|&sql| sql.to_owned()));
+    all.extend(
+        FUNCTIONS
+            .iter()
+            .chain(DOORS)
+            .chain(UTILITIES)
+            .chain(HUNTED)
+            .chain(one_port::FIXTURE)
+            .map(|&sql| sql.to_owned()),
+    );
     all.push(format!(
         "DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{OTHER_ROLE}') THEN \
          EXECUTE 'GRANT ALL ON ALL TABLES IN SCHEMA torture TO {OTHER_ROLE}'; END IF; END $$"

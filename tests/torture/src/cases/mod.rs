@@ -10,6 +10,7 @@ mod hunted;
 mod identity;
 mod locks;
 mod notifications;
+mod one_port;
 mod pipelines;
 mod plans;
 mod prepared;
@@ -53,6 +54,7 @@ pub fn all() -> Vec<Scenario> {
         transactions::cases(),
         cancels::cases(),
         vanishing::cases(),
+        one_port::cases(),
     ]
     .concat()
 }
