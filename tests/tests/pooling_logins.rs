@@ -12,6 +12,8 @@ use trunkline_tests::{Auth, Endpoint, EndpointBuilder, PoolRole, Wire, eventuall
 mod by_password;
 #[path = "pooling_logins/modes.rs"]
 mod modes;
+#[path = "pooling_logins/reloads.rs"]
+mod reloads;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Beyond `cache_ttl`, a server has to let a client of the role in again.

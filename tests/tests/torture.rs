@@ -149,7 +149,15 @@ fn options(cluster: &Cluster, port: u16, wait: Duration) -> TortureOptions {
         database: "appdb".to_owned(),
     };
     let direct = at(cluster.primary.port());
-    TortureOptions { pooler: at(port), direct, only: Vec::new(), wait, jobs: JOBS, reasons: None, standbys: false }
+    TortureOptions {
+        pooler: at(port),
+        direct,
+        only: Vec::new(),
+        wait,
+        jobs: JOBS,
+        reasons: None,
+        standbys: false,
+    }
 }
 
 /// Trunkline's clients can tell nothing but what is `known`, and of so many scenarios nothing at all.

@@ -12,7 +12,7 @@ use super::startup::{StartupSetting, named};
 
 /// Settings that servers report and any user may set, in lower case.
 /// Source: PostgreSQL 18, src/backend/utils/misc/guc_tables.c, `GUC_REPORT`.
-const REPORTED: [&str; 9] = [
+pub(super) const REPORTED: [&str; 9] = [
     "application_name",
     "client_encoding",
     "datestyle",
@@ -55,6 +55,11 @@ impl ReportedDefaults {
 
     fn get(&self, key: &str) -> Option<&[u8]> {
         self.values.get(key).map(|value| &**value)
+    }
+
+    /// Leaves out one setting.
+    pub(super) fn forget(&mut self, key: &str) {
+        self.values.remove(key);
     }
 
     /// The number of settings that a login with the defaults `login` would report another value for.

@@ -17,7 +17,7 @@ use trunkline_session::{LoginValue, names_temporary_schema};
 use trunkline_topology::ServerId;
 
 use super::Defaults;
-use super::differences::{ReportedDefaults, corrected, differences, doubtful};
+use super::differences::{REPORTED, ReportedDefaults, corrected, differences, doubtful};
 use super::generation::{DefaultsVersion, LoginSetting, UserDefaults};
 use super::history::{History, PossibleGeneration};
 use super::identity::LoginIdentity;
@@ -38,6 +38,8 @@ pub(crate) struct SessionDefaults {
     server: ServerId,
     at: LoginTime,
     given: LoginDefaults,
+    /// Reported settings that a reload has changed since: what the session was told of them may be older.
+    outdated: Vec<&'static str>,
 }
 
 /// What is known about the defaults of the first login.
@@ -70,7 +72,7 @@ impl SessionDefaults {
         } else {
             LoginDefaults::Settled(None)
         };
-        SessionDefaults { server, at, given }
+        SessionDefaults { server, at, given, outdated: Vec::new() }
     }
 
     /// Whether the defaults have not been confirmed after the login yet.
@@ -146,9 +148,26 @@ impl SessionDefaults {
         };
         let [user, database] = names;
         let newest = history.newest().map(|generation| generation.login(user, database));
-        let reloaded =
-            given.map(|given| newest.map_or_else(|| given.clone(), |newest| given.reloaded(&newest)));
+        let reloaded = given.map(|given| match newest {
+            Some(newest) => self.after_reload(&given, &newest),
+            None => given,
+        });
         self.given = LoginDefaults::Settled(reloaded);
+    }
+
+    /// These defaults with the server's settings in `newest`. What that changes is outdated.
+    fn after_reload(&mut self, given: &UserDefaults, newest: &UserDefaults) -> UserDefaults {
+        let reloaded = given.reloaded(newest);
+        let changed = REPORTED.into_iter().filter(|key| given.value(key) != reloaded.value(key));
+        let new: Vec<&str> = changed.filter(|key| !self.outdated.contains(key)).collect();
+        self.outdated.extend(new);
+        reloaded
+    }
+
+    /// What the session was told by its servers, less what is outdated.
+    pub(crate) fn without_outdated(&self, mut told: ReportedDefaults) -> ReportedDefaults {
+        self.outdated.iter().for_each(|key| told.forget(key));
+        told
     }
 
     /// The session has left its first server, whose configuration may have been read again since: so have those of the
@@ -157,8 +176,12 @@ impl SessionDefaults {
         let LoginDefaults::Settled(Some(login)) = &self.given else { return None };
         let history = defaults.history(self.server);
         let newest = history.newest()?.login(user, database);
-        let given = LoginDefaults::Settled(Some(login.reloaded(&newest)));
-        (!login.is_of_load(&newest)).then(|| SessionDefaults { given, ..self.clone() })
+        if login.is_of_load(&newest) {
+            return None;
+        }
+        let mut after = self.clone();
+        after.given = LoginDefaults::Settled(Some(after.after_reload(login, &newest)));
+        Some(after)
     }
 
     fn login(&self) -> Option<&UserDefaults> {

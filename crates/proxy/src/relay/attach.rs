@@ -205,6 +205,7 @@ impl Relay {
         if !own.is_settled() {
             Arc::make_mut(&mut own).settle(&self.worker.shared.defaults, names.of_login(), &told);
         }
+        let told = own.without_outdated(told);
         let (worker, criteria, state) =
             (Rc::clone(&self.worker), self.context.criteria.clone(), self.session.state());
         let (seat, last) = (self.context.seat.as_deref().cloned(), self.last_server());
