@@ -255,7 +255,7 @@ pub const FUNCTION_USERS_MAX: usize = 100_000;
 pub const FUNCTION_ROUNDS_MAX: usize = 16;
 
 /// How long the first sessions of a database wait for the first look at its functions.
-pub const FUNCTIONS_FIRST_LOOK_PATIENCE: Duration = Duration::from_millis(500);
+pub const FUNCTIONS_FIRST_LOOK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often a database in use is checked for new functions.
 pub const FUNCTION_LOOK_INTERVAL: Duration = Duration::from_secs(1);

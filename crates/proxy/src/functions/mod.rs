@@ -87,7 +87,7 @@ impl FunctionStore {
     }
 
     /// The functions of one database, which are read as long as a session holds them. `None` when they are
-    /// trusted. Waits for the first look at them, at most half a second: before it, only a call by name shows a
+    /// trusted. Waits for the first look at them, but not for ever: before it, only a call by name shows a
     /// function that changes the session, and not a view that runs one.
     pub(crate) async fn of_database(&self, database: &str) -> Option<Arc<Functions>> {
         match self.shared.mode {

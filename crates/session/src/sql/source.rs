@@ -192,7 +192,7 @@ impl FunctionSource {
         None
     }
 
-    /// The first word of a statement, where it matters here.
+    /// The first word of a statement, where it matters here. Event triggers run for most that create or change objects.
     fn read_statement(&mut self, text: &SourceText<'_>, at: usize, word: &[u8]) {
         match word {
             b"set" => self.read_set(text, at, set::set),
@@ -201,7 +201,16 @@ impl FunctionSource {
             b"load" => self.pin(PinReason::Load),
             b"create" if text.is_word(at + 1, &["extension"]) => self.pin(PinReason::Load),
             b"create" if text.makes_temporary(at) => {}
-            b"create" | b"alter" => self.effect.creates = true,
+            b"create" | b"alter" => {
+                self.effect.creates = true;
+                self.pin(PinReason::UnknownStatement("CREATE SEQUENCE"));
+            }
+            b"drop" => self.pin(PinReason::UnknownStatement("DROP TABLE")),
+            b"comment" | b"security" => self.pin(PinReason::UnknownStatement("COMMENT")),
+            b"grant" | b"revoke" => self.pin(PinReason::UnknownStatement("GRANT")),
+            b"refresh" => self.pin(PinReason::UnknownStatement("REFRESH MATERIALIZED VIEW")),
+            b"reindex" => self.pin(PinReason::UnknownStatement("REINDEX TABLE")),
+            b"import" => self.pin(PinReason::UnknownStatement("CREATE")),
             b"prepare" => self.pin(PinReason::UnknownStatement("PREPARE")),
             b"deallocate" => self.pin(PinReason::UnknownStatement("DEALLOCATE")),
             b"discard" => self.pin(PinReason::UnknownStatement("DISCARD")),
@@ -250,7 +259,10 @@ impl FunctionSource {
     /// EXECUTE of a constant is read; of anything else, it pins.
     fn read_execute(&mut self, text: &SourceText<'_>, at: usize, depth: usize) -> Option<usize> {
         let is_privilege = text.is_word(at + 1, &["on"]);
-        let is_of_trigger = text.is_word(at + 1, &["function", "procedure"]);
+        // A variable may have such a name, too.
+        let is_of_trigger = text.is_word(at + 1, &["function", "procedure"])
+            && !text.is_word(at + 2, &["into", "using", "loop"])
+            && (text.is_symbol(at + 3, b'(') || text.is_symbol(at + 3, b'.'));
         if is_privilege || is_of_trigger {
             return None;
         }

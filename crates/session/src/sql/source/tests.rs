@@ -90,10 +90,47 @@ fn temporary_objects_and_what_is_made_for_them_pin_until_they_are_gone() {
         "begin create or replace local temporary view v as select 1; alter table t add b int; end",
     ] {
         let effect = effect(source);
-        assert_eq!(effect.pins.iter().collect::<Vec<_>>(), [PinReason::TemporaryObject], "{source}");
+        assert!(effect.pins.contains(PinReason::TemporaryObject), "{source}");
+        assert!(effect.pins.iter().all(PinReason::is_told_by_server), "{source}: {:?}", effect.pins);
     }
     let sets = "begin create temp table t (); perform set_config('app.tenant', 'a', false); end";
     assert_eq!(effect(sets).pins.iter().collect::<Vec<_>>(), [PinReason::TemporaryObject]);
+}
+
+#[test]
+fn statements_for_which_event_triggers_run_pin_until_the_server_has_told_of_those() {
+    for source in [
+        "begin drop table if exists t; end",
+        "begin if a then comment on table t is 'x'; end if; end",
+        "begin grant execute on function f() to b; end",
+        "begin create table t (a int); drop table t; end",
+        "begin alter table t add b int; end",
+        "begin refresh materialized view v; end",
+        "begin execute 'revoke all on t from b'; end",
+    ] {
+        let effect = effect(source);
+        assert!(!effect.pins.is_empty(), "{source}");
+        assert!(effect.pins.iter().all(PinReason::is_told_by_server), "{source}: {:?}", effect.pins);
+    }
+}
+
+#[test]
+fn execute_is_of_a_trigger_or_a_right_only_where_a_function_is_named() {
+    for source in [
+        "begin execute procedure; end",
+        "begin execute function into x; end",
+        "begin execute function using (1); end",
+        "begin for r in execute procedure loop perform 1; end loop; end",
+    ] {
+        assert_pins(source, PinReason::SideEffects("EXECUTE"));
+    }
+    for source in [
+        "begin create trigger t before insert on a execute function f(); end",
+        "begin create trigger t before insert on a execute procedure s.f(1); end",
+        "begin grant execute on function f() to b; end",
+    ] {
+        assert!(!effect(source).pins.contains(PinReason::SideEffects("EXECUTE")), "{source}");
+    }
 }
 
 #[test]
@@ -119,7 +156,7 @@ fn plain_functions_are_harmless() {
         "begin update t set a = 1, b = 2 where c = 3; return found; end",
         "insert into t values (1) on conflict (a) do update set b = 2",
         "-- no temp table, no set_config(x, y, false)\nselect count(*) from t /* listen */",
-        "begin raise notice 'set % load', x; if a then return 1; end if; grant execute on function f() to b; end",
+        "begin raise notice 'set % load', x; if a then return 1; end if; end",
         "select temp, temporary from measures where hold",
     ] {
         assert!(effect(source).is_harmless(), "{source}: {:?}", effect(source));
