@@ -259,6 +259,23 @@ fn a_schema_of_temporary_objects_stays_with_who_has_had_some() {
 }
 
 #[test]
+fn a_setting_that_a_library_takes_over_on_one_connection_is_set_on_another() {
+    let role = role("of_libraries");
+    let sql = "CREATE FUNCTION public.loads() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN 1; END $$";
+    shared_cluster().primary.psql(sql).unwrap();
+    const SET: &str = "SET plpgsql.variable_conflict = 'use_column'";
+    for threads in THREADS {
+        let pool = pool(1, threads);
+        let [mut first, mut second] = [(), ()].map(|()| role.connect(pool.writes()));
+        run(&mut first, SET);
+        for _ in 0..TURNS {
+            assert_eq!(second.value("SELECT public.loads()"), "1");
+            assert_eq!(first.value("SHOW plpgsql.variable_conflict"), "use_column");
+        }
+    }
+}
+
+#[test]
 fn what_only_a_function_of_a_superuser_may_set_keeps_the_connection() {
     let role = role("of_definers");
     let sql = "CREATE FUNCTION public.replicate(how text) RETURNS void LANGUAGE sql SECURITY DEFINER AS

@@ -4,6 +4,7 @@ pub(crate) mod ahead;
 pub(crate) mod align;
 pub(crate) mod connection;
 mod freshness;
+mod idle;
 pub(crate) mod login;
 mod means;
 mod mechanism;

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use trunkline_pool::{CarriedState, CheckFirst, PoolAsk};
 use trunkline_reactor::timer;
@@ -13,15 +13,10 @@ use trunkline_session::{ConnectionState, SessionState};
 use trunkline_topology::{Role, ServerId, Snapshot};
 
 use trunkline_auth::credentials::ServerCredentials;
-use trunkline_health::PassiveFailure;
-use trunkline_telemetry::metrics::{FailoverCause, MoveRefusal, PoolCloseReason};
 
-use super::align::position;
-use super::connection::ReadyServer;
-use super::login::LoginReply;
-use super::patience::answered;
+use super::idle::ConnectionUse;
 use super::restore::LoginAs;
-use super::take::{ChoiceReason, Move, Search, TakeError};
+use super::take::{Move, Search, TakeError};
 use crate::context::Worker;
 use crate::defaults::SessionDefaults;
 use crate::errors::Refusal;
@@ -148,6 +143,7 @@ impl Pooled<'_> {
         candidates: &[ServerId],
         wanted: &SessionState,
         client: u64,
+        known: ConnectionUse,
     ) -> Result<PoolStart, TakeError> {
         // Defaults may differ from server to server: a client that logs in waits for one.
         let candidates = match self.who {
@@ -159,7 +155,10 @@ impl Pooled<'_> {
             key: self.seat.id(),
             candidates,
             state: self.carried(worker, *first, wanted),
-            fits: if matches!(self.who, PooledClient::Unproven) { fits_none } else { fits },
+            fits: match (self.who, known) {
+                (PooledClient::Unproven, _) | (_, ConnectionUse::Spoiled) => fits_none,
+                (PooledClient::New | PooledClient::Going { .. }, _) => fits,
+            },
             worker: worker.number(),
             client,
         };
@@ -239,7 +238,7 @@ impl Search<'_> {
                     if let (PooledClient::New, Some(first)) = (pooled.who, candidates.first()) {
                         self.worker.shared.defaults.before_reuse(*first).await;
                     }
-                    pooled.ask(self.worker, &candidates, wanted, waiter.client())?
+                    pooled.ask(self.worker, &candidates, wanted, waiter.client(), self.aligns)?
                 }
             };
             match start {
@@ -361,36 +360,6 @@ impl Search<'_> {
             }
             waiting = Some(ticket);
         }
-    }
-
-    /// Brings an idle connection to the session's state; `None` when it was lost, or the server is behind, and another should
-    /// be tried.
-    pub(super) async fn align_idle(
-        &mut self,
-        server: Box<ServerConnection>,
-        wanted: &SessionState,
-        check: CheckFirst,
-        timeout: Duration,
-    ) -> Result<Option<ReadyServer>, TakeError> {
-        let login_reply = LoginReply { is_standby: server.is_standby, ..LoginReply::default() };
-        let mut taken = ReadyServer { server, login_reply, choice: ChoiceReason::Regular };
-        if check == CheckFirst::Needed {
-            let id = taken.server.lease.server();
-            let sign_of_life = answered(&self.worker.shared.health, id, timeout, position(&mut taken)).await;
-            if !matches!(sign_of_life, Ok(Ok(_position))) {
-                tracing::debug!(server.name = %taken.server.name, "an idle connection to the server was dead");
-                self.worker.metrics.pool_closed.one(PoolCloseReason::CheckFailed);
-                if sign_of_life.is_err() {
-                    let (failure, cause) = (PassiveFailure::ServerLost, FailoverCause::LostInLogin);
-                    self.failed(id, failure, cause, MoveRefusal::Timeout);
-                }
-                return Ok(None);
-            }
-            if let Some(member) = &taken.server.member {
-                member.checked();
-            }
-        }
-        self.align(taken, wanted, timeout).await
     }
 
     /// The connection of this place is logged in.

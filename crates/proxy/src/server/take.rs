@@ -17,6 +17,7 @@ use trunkline_topology::{Address, Postmaster, ServerId, Snapshot};
 use super::align::{AlignError, Ask, align, position};
 use super::connection::ReadyServer;
 pub(crate) use super::freshness::Move;
+use super::idle::ConnectionUse;
 use super::login::LoginError;
 use super::patience::answered;
 use super::refused::{RefusedBy, is_servers_own_trouble, log_attempt};
@@ -120,6 +121,7 @@ pub(crate) struct Search<'a> {
     attempts: u32,
     /// How often a login was tried again on a standby that may not have replayed the role yet.
     pub(super) role_looks: u32,
+    pub(super) aligns: ConnectionUse,
 }
 
 impl<'a> Search<'a> {
@@ -142,6 +144,7 @@ impl<'a> Search<'a> {
             last_words: None,
             attempts: 0,
             role_looks: 0,
+            aligns: ConnectionUse::New,
         }
     }
 
@@ -365,14 +368,12 @@ impl<'a> Search<'a> {
         let pause =
             if self.excluded.is_empty() { left } else { left.min(RETAKE_PAUSE * self.attempts.clamp(1, 10)) };
         let mut news = self.worker.shared.health.changed();
-        // Marked as seen before the verdicts are read: a change in between ends the wait at once.
         news.mark_unchanged();
         if self.excluded.is_empty() && self.choose().is_some() {
             return Ok(());
         }
         match timer::timeout(pause, news.changed()).await {
             Ok(Ok(())) | Err(_) => {}
-            // The monitor has ended, so the process is stopping.
             Ok(Err(_closed)) => return Err(TakeError::NoServer(Refusal::ShuttingDown)),
         }
         self.excluded.clear();
@@ -393,7 +394,6 @@ impl<'a> Search<'a> {
             && !self.must_be_fresh()
             && !are_too_many_parameters(&taken.login_reply.messages)
         {
-            // The server is asked nothing.
             return Ok(Some(self.chosen_so(taken)));
         }
         let settled = self.settle(&mut taken, &alignment);
@@ -407,7 +407,7 @@ impl<'a> Search<'a> {
             }
             Ok(Err(AlignError::Refused(error))) => {
                 log_attempt!(self, warn, server.name = %taken.server.name, %error, "a session's state could not be restored");
-                self.refused(taken.server.lease.server(), MoveRefusal::State);
+                self.state_refused(taken.server.lease.server());
                 return Ok(None);
             }
             Ok(Err(AlignError::Lost(error))) => LoginError::Lost(error),
