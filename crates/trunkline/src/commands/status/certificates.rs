@@ -7,6 +7,13 @@ const EXPIRES_SOON_DAYS: i64 = 7;
 
 const DAY: i64 = 24 * 60 * 60;
 
+/// From so many days on, a year says more than they do.
+const FAR_DAYS: i64 = 36_525;
+
+/// The time of a certificate that has no end: 99991231235959Z.
+/// Source: RFC 5280, section 4.1.2.5.
+const NO_EXPIRY: i64 = 253_402_300_799;
+
 /// Warnings: what is in a file and not in force, and what expires soon.
 pub(super) fn notes(cluster: &Value) -> Vec<String> {
     let mut notes = Vec::new();
@@ -33,10 +40,32 @@ pub(super) fn lines(cluster: &Value) -> String {
         let (Some(file), Some(days)) = (certificate["file"].as_str(), days_left(certificate)) else {
             continue;
         };
-        let when = if days < 0 { "has expired".to_owned() } else { format!("expires in {days} days") };
+        let when = when(days, certificate["expires_at"].as_i64());
         out.push_str(&format!("tls       for {name}s: {}, {when}\n", file));
     }
     out
+}
+
+/// When it expires, as a person would say it.
+fn when(days: i64, expires_at: Option<i64>) -> String {
+    match (days, expires_at) {
+        (_, Some(NO_EXPIRY..)) => "never expires".to_owned(),
+        (..0, _) => "has expired".to_owned(),
+        (FAR_DAYS.., Some(at)) => format!("expires in {}", year(at)),
+        (days, _) => format!("expires in {days} days"),
+    }
+}
+
+/// The year of a time in seconds since 1970: 400 years have 146,097 days, and a time is at most some days from where an average
+/// year would have it, which is corrected.
+fn year(at: i64) -> i64 {
+    let day = at.div_euclid(DAY);
+    let first_day = |year: i64| {
+        let before = year - 1;
+        365 * before + before.div_euclid(4) - before.div_euclid(100) + before.div_euclid(400) - 719_162
+    };
+    let about = 1970 + (day * 400).div_euclid(146_097);
+    [about + 1, about].into_iter().find(|year| first_day(*year) <= day).unwrap_or(about - 1)
 }
 
 /// Each with the word for who gets it.
@@ -55,6 +84,37 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_end_that_nobody_will_see_is_told_by_its_year() {
+        let line = |at: i64, now: i64| {
+            let certificate = json!({
+                "leg": "client", "file": "/c", "expires_at": at, "expires_in_seconds": at - now, "problem": null
+            });
+            lines(&json!({"certificates": [certificate]})).replace("tls       for clients: /c, ", "")
+        };
+        let now = 1_796_000_000;
+        assert_eq!(line(NO_EXPIRY, now), "never expires\n");
+        assert_eq!(line(NO_EXPIRY - 1, now), "expires in 9999\n");
+        assert_eq!(line(now + FAR_DAYS * DAY, now), "expires in 2126\n");
+        assert_eq!(line(now + FAR_DAYS * DAY - 1, now), "expires in 36524 days\n");
+    }
+
+    #[test]
+    fn years_begin_and_end_where_the_calendar_has_it() {
+        let first_days = [
+            (1970, 0),
+            (1971, 365),
+            (2000, 10_957),
+            (2001, 11_323),
+            (2100, 47_482),
+            (2101, 47_847),
+            (2400, 157_054),
+        ];
+        for (expected, day) in first_days {
+            assert_eq!([year(day * DAY), year(day * DAY - 1)], [expected, expected - 1]);
+        }
+    }
 
     #[test]
     fn what_expires_soon_or_is_not_in_force_is_warned_of() {
