@@ -54,7 +54,9 @@ fn replaced(talk: &mut Talk, answer: &[u8]) -> String {
 }
 
 fn is_changed(told: &str) -> bool {
-    told.contains("C0A000") && told.contains("cached plan must not change result type")
+    told.contains("C0A000")
+        && told.contains("moved to")
+        && told.contains("cached plan must not change result type")
 }
 
 #[test]

@@ -156,27 +156,25 @@ impl Batch {
     }
 }
 
-/// PostgreSQL's error for a statement whose result type has changed.
+/// PostgreSQL's error for a statement whose result type has changed. `detail` is the proxy's: PostgreSQL has none.
 /// Source: PostgreSQL 18, src/backend/utils/cache/plancache.c, `RevalidateCachedQuery`; drivers look at the name of
 /// that function.
-pub(crate) fn changed() -> Bytes {
-    let fields = [
-        "SERROR",
-        "VERROR",
-        "C0A000",
-        "Mcached plan must not change result type",
-        "DThe prepared statement takes or returns other types on the server that the session has moved to.",
-        "Fplancache.c",
-        "RRevalidateCachedQuery",
-    ];
+pub(crate) fn changed(detail: Option<&str>) -> Bytes {
+    let detail = detail.map(|detail| format!("D{detail}"));
+    let fields = ["SERROR", "VERROR", "C0A000", "Mcached plan must not change result type"];
+    let source = ["Fplancache.c", "RRevalidateCachedQuery"];
     let mut body = BytesMut::new();
-    for field in fields {
+    for field in fields.into_iter().chain(detail.as_deref()).chain(source) {
         body.put_slice(field.as_bytes());
         body.put_u8(0);
     }
     body.put_u8(0);
     error_again(&body, true)
 }
+
+/// The detail for a session that has moved.
+pub(crate) const CHANGED_BY_MOVE: &str =
+    "The prepared statement takes or returns other types on the server that the session has moved to.";
 
 /// The ParameterDescription of a statement with parameters of these types, which stand as in a Parse.
 pub(crate) fn takes(types: &[u8]) -> BytesMut {

@@ -3,7 +3,7 @@
 use crate::carried::prepared::ContentRefused;
 use crate::conversation::farewell::conflict;
 use crate::conversation::outstanding::{Entry, Outstanding, Request};
-use crate::conversation::own::batch::{changed, error_again, takes};
+use crate::conversation::own::batch::{CHANGED_BY_MOVE, changed, error_again, takes};
 use crate::conversation::own::{Dropping, Guard, OwnRequest, Purpose};
 use crate::conversation::scanner_of_a_server;
 use crate::conversation::state::{AnswerProgress, Pipeline};
@@ -12,7 +12,7 @@ use crate::pin::NotRepeatable;
 use crate::record::Sink;
 use crate::recovery::attempt::{Attempt, Flush, Unit};
 use crate::session::Session;
-use crate::settings::ServerRole;
+use crate::settings::{ServerRole, StatementNames};
 use crate::sql::Class;
 use crate::timing::Outcome;
 use bytes::Bytes;
@@ -65,7 +65,9 @@ impl Session {
             own.guard = Guard::Failed;
         }
         let is_meant = matches!(own.items.front(), Some(OwnRequest::Fail));
-        let error = if is_meant { changed() } else { error_again(body, is_whole) };
+        // In a pool the table is another one now, as a rule, and the session has not moved.
+        let detail = Some(CHANGED_BY_MOVE).filter(|_| self.names == StatementNames::OfClient);
+        let error = if is_meant { changed(detail) } else { error_again(body, is_whole) };
         if purpose.is_apart() && guard == Guard::None && own.refused.is_none() {
             own.refused = Some(error.clone());
         }
