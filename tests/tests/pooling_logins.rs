@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use trunkline_cluster::Server;
+use trunkline_cluster::{MONITOR_PASSWORD, MONITOR_ROLE, Server};
 use trunkline_codec::write;
 use trunkline_tests::{Auth, Endpoint, EndpointBuilder, PoolRole, Wire, eventually, shared_cluster, within};
 
@@ -182,6 +182,38 @@ fn new_clients_get_the_defaults_of_now_and_old_ones_keep_theirs() {
         fine(&mut old, "RESET work_mem");
         assert_eq!(old.value(ASK), before, "RESET is to what its own login gave it");
     }
+}
+
+#[test]
+fn while_the_defaults_of_a_server_cannot_be_read_it_tells_each_new_client_its_own() {
+    let role = role("of_unread");
+    // Privileges on a shared catalogue are kept per database.
+    primary().psql("CREATE DATABASE of_unread").unwrap();
+    let grant = format!("GRANT SELECT ON pg_authid TO {MONITOR_ROLE}");
+    primary().psql_in("of_unread", &grant).unwrap();
+    let monitor = format!("user={MONITOR_ROLE} password={MONITOR_PASSWORD} dbname=of_unread");
+    let endpoint = transactions(2).key("monitor.conninfo", &format!("{monitor:?}")).start();
+    let ask = |sql: &str| {
+        let mut new = role.connect(endpoint.writes());
+        let told = new.value(sql);
+        leave(new);
+        told
+    };
+    let warm = ask(WHO);
+    eventually(PATIENCE, "a new client gets the connection of the one before", || ask(WHO) == warm);
+    primary().psql_in("of_unread", "REVOKE SELECT ON pg_db_role_setting FROM PUBLIC").unwrap();
+    eventually(PATIENCE, "they cannot be read", || {
+        endpoint.log().contains("could not read the server's default settings")
+    });
+    primary().psql("ALTER ROLE of_unread SET work_mem = '7MB'").unwrap();
+    let work_mem = || ask("SELECT current_setting('work_mem')");
+    eventually(PATIENCE, "a new client has the new default", || work_mem() == "7MB");
+    for _ in 0..10 {
+        assert_eq!(work_mem(), "7MB");
+    }
+    primary().psql_in("of_unread", "GRANT SELECT ON pg_db_role_setting TO PUBLIC").unwrap();
+    eventually(PATIENCE, "connections go from client to client again", || ask(WHO) == ask(WHO));
+    assert_eq!(work_mem(), "7MB");
 }
 
 #[test]

@@ -70,11 +70,23 @@ struct ServerDefaults {
     looked: Notify,
     /// The first attempt to read them has ended, successful or not.
     has_been_tried: AtomicBool,
+    /// The last attempt has failed.
+    is_failing: AtomicBool,
+}
+
+/// Whether a new client may get a connection that is logged in already, as far as the defaults of its server are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    /// They are those of a moment ago, or will be told soon.
+    Known,
+    /// What the client would be given by a login of its own is not known.
+    Unknown,
 }
 
 impl ServerDefaults {
     fn publish(&self, history: History) {
         self.history.store(Arc::new(history));
+        self.is_failing.store(false, Ordering::Release);
         self.looked.notify_waiters();
     }
 
@@ -83,6 +95,22 @@ impl ServerDefaults {
         if !self.has_been_tried.swap(true, Ordering::AcqRel) {
             self.looked.notify_waiters();
         }
+    }
+
+    /// An attempt to read the defaults has failed: until one succeeds, nobody waits for it.
+    fn failed(&self) {
+        self.is_failing.store(true, Ordering::Release);
+        self.looked.notify_waiters();
+    }
+
+    /// Whether a new client may get a connection at `now`; `None` where a look will tell soon.
+    fn reuse(&self, now: Instant) -> Option<Reuse> {
+        let oldest = now.checked_sub(DEFAULTS_AGE_MAX);
+        let is_known = oldest.is_some_and(|oldest| self.history.load().has_looked_since(oldest));
+        if is_known {
+            return Some(Reuse::Known);
+        }
+        self.is_failing.load(Ordering::Acquire).then_some(Reuse::Unknown)
     }
 }
 
@@ -171,15 +199,27 @@ impl Defaults {
         }
     }
 
-    /// Returns once the defaults of a server are known that were in force no longer ago than [`DEFAULTS_AGE_MAX`]; for a
-    /// login that gets a connection of an earlier one.
-    pub(crate) async fn before_reuse(&self, id: ServerId) {
-        let Some(server) = self.of(id) else { return };
-        server.login.notify_one();
-        let oldest = Instant::now().checked_sub(DEFAULTS_AGE_MAX);
-        if !oldest.is_some_and(|oldest| server.history.load().has_looked_since(oldest)) {
-            let _in_time = timer::timeout(DEFAULTS_NEWS_PATIENCE, self.next_look(id)).await;
+    /// Returns once the defaults of a server are known that were in force no longer ago than [`DEFAULTS_AGE_MAX`], or cannot
+    /// be read; for a login that would get a connection of an earlier one. One that is late is not waited for any longer.
+    pub(crate) async fn before_reuse(&self, id: ServerId) -> Reuse {
+        let Some(server) = self.of(id) else { return Reuse::Known };
+        let known = server.reuse(Instant::now());
+        if known != Some(Reuse::Unknown) {
+            server.login.notify_one();
         }
+        if let Some(known) = known {
+            return known;
+        }
+        let told = async {
+            loop {
+                let looked = server.looked.notified();
+                if let Some(known) = server.reuse(Instant::now()) {
+                    return known;
+                }
+                looked.await;
+            }
+        };
+        timer::timeout(DEFAULTS_NEWS_PATIENCE, told).await.unwrap_or(Reuse::Known)
     }
 
     /// Has the defaults of a server read, and returns once a read that began after this call has ended.

@@ -126,6 +126,7 @@ pub(super) async fn look(health: Health, id: ServerId, server: Arc<ServerDefault
                 match looked.unwrap_or(Err(DefaultsReadError::TimedOut)) {
                     Ok(()) => has_complained = false,
                     Err(error) => {
+                        server.failed();
                         // An answer may still be on its way.
                         reader.client = None;
                         if !std::mem::replace(&mut has_complained, true) {

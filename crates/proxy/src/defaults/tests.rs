@@ -14,7 +14,8 @@ use super::generation::{Builder, DefaultsVersion, Generation};
 use super::history::History;
 use super::own::{LoginTime, confirmed};
 use super::startup::extended;
-use crate::limits::{DEFAULTS_GENERATIONS_MAX, DEFAULTS_ROWS_MAX};
+use super::{Reuse, ServerDefaults};
+use crate::limits::{DEFAULTS_AGE_MAX, DEFAULTS_GENERATIONS_MAX, DEFAULTS_ROWS_MAX};
 
 /// A database, a role and a setting; an empty name is for all.
 type Row = (&'static str, &'static str, &'static str);
@@ -176,6 +177,26 @@ fn a_startup_packet_is_extended_as_far_as_there_is_room() {
 fn clock() -> impl Fn(u64) -> Instant {
     let start = Instant::now();
     move |seconds| start + Duration::from_secs(seconds)
+}
+
+#[test]
+fn a_new_client_waits_for_a_look_unless_the_last_has_failed() {
+    let one = Arc::new(generation(&[], &[]));
+    let server = ServerDefaults::default();
+    let now = Instant::now() + Duration::from_secs(60);
+    let looked_at = |at: Instant| server.publish(History::default().found(Arc::clone(&one), at, at));
+    assert_eq!(server.reuse(now), None, "before the first look");
+    looked_at(now - DEFAULTS_AGE_MAX);
+    assert_eq!(server.reuse(now), None, "a look will tell");
+    server.failed();
+    assert_eq!(server.reuse(now), Some(Reuse::Unknown));
+    let just_so = now - DEFAULTS_AGE_MAX + Duration::from_millis(1);
+    looked_at(just_so);
+    assert_eq!(server.reuse(now), Some(Reuse::Known));
+    server.failed();
+    assert_eq!(server.reuse(now), Some(Reuse::Known), "it was in time all the same");
+    looked_at(now);
+    assert_eq!(server.reuse(now + DEFAULTS_AGE_MAX * 2), None, "one has succeeded meanwhile");
 }
 
 #[test]

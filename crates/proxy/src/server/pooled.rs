@@ -18,7 +18,7 @@ use super::idle::ConnectionUse;
 use super::restore::LoginAs;
 use super::take::{Move, Search, TakeError};
 use crate::context::Worker;
-use crate::defaults::SessionDefaults;
+use crate::defaults::{Reuse, SessionDefaults};
 use crate::errors::Refusal;
 use crate::limits::{POOL_LOOK_INTERVAL, POOL_STAY};
 use crate::pool::Means;
@@ -43,7 +43,7 @@ pub(crate) struct Pooled<'a> {
 /// For whom a connection is taken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum PooledClient<'a> {
-    /// One that logs in, and whom the server itself must let in.
+    /// One that logs in, and whom the server itself must let in, or tell the defaults of its login.
     Unproven,
     /// One that logs in, and whom the proxy has let in.
     New,
@@ -235,8 +235,11 @@ impl Search<'_> {
                         self.wait_for_news().await?;
                         continue;
                     }
-                    if let (PooledClient::New, Some(first)) = (pooled.who, candidates.first()) {
-                        self.worker.shared.defaults.before_reuse(*first).await;
+                    if let (PooledClient::New, Some(first)) = (pooled.who, candidates.first())
+                        && self.worker.shared.defaults.before_reuse(*first).await == Reuse::Unknown
+                    {
+                        // Its own login gives it what is right.
+                        pooled.who = PooledClient::Unproven;
                     }
                     pooled.ask(self.worker, &candidates, wanted, waiter.client(), self.aligns)?
                 }
