@@ -9,6 +9,8 @@ use trunkline_tests::{Answer, Endpoint, PoolRole, SetWhenDropped, Wire, eventual
 
 #[path = "pooling/effects.rs"]
 mod effects;
+#[path = "pooling/made.rs"]
+mod made;
 #[path = "pooling/sequences.rs"]
 mod sequences;
 #[path = "pooling/utilities.rs"]

@@ -123,8 +123,7 @@ pub const FUNCTION_CHANGES_KEPT: usize = 1024;
 /// that changes may be one of them.
 pub const RECENT_CALLS_MAX: usize = 32;
 
-/// Names in the SQL of what sessions have just created or changed, until functions are read again. Of more, some are not
-/// waited for.
+/// Names in the SQL of what sessions have just created or changed, until functions are read again. Of more, any name is one.
 pub const MADE_NAMES_MAX: usize = 4096;
 
 /// Those of one text; beyond it, likewise.

@@ -6,7 +6,7 @@ use super::*;
 
 /// Makes functions and what runs them as somebody who does not go through the proxy.
 #[track_caller]
-fn beside(sql: &str) {
+pub(super) fn beside(sql: &str) {
     shared_cluster().primary.psql(sql).unwrap();
 }
 

@@ -113,7 +113,7 @@ impl FunctionStore {
         let built_in = self.shared.built_in.load_full();
         if databases.len() >= FUNCTION_DATABASES_MAX {
             let unread = FunctionCatalog::unread(built_in, UnlistedFunctions::Pins);
-            return (Arc::new(Functions::new(unread)), None);
+            return (Arc::new(Functions::never_looked_at(unread)), None);
         }
         let unread = FunctionCatalog::unread(built_in, UnlistedFunctions::Unread);
         let (functions, looked) = (Arc::new(Functions::new(unread)), Arc::new(SetOnce::new()));

@@ -14,6 +14,8 @@
 //!                       └──────────────> Looking ──────────┘
 //! ```
 //!
+//! Of calls while a look is waited for, the server is asked behind it.
+//!
 //! While a look is due for what sessions have created, anything that SQL names may be of that, and it is looked for at once.
 
 use std::sync::Arc;
@@ -21,7 +23,9 @@ use std::sync::Arc;
 use trunkline_codec::backend::DataRow;
 
 use crate::carried::unsettled::Unsettled;
-use crate::sql::functions::{FUNCTIONS_FINGERPRINT, FingerprintComparison, Functions, UnlistedFunctions};
+use crate::sql::functions::{
+    FUNCTIONS_FINGERPRINT, FingerprintComparison, Functions, NO_LOOK, UnlistedFunctions,
+};
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,24 +47,32 @@ pub(crate) enum CallDoubt {
     OtherFunctions,
     /// It is not known which functions the server has.
     NoAnswer,
+    /// The same, and functions were called that the server was not asked about.
+    NotAsked,
 }
 
 impl CallProof {
     /// A function was called, or may have been. A client that calls without a pause does not keep its connection from others
-    /// by that: the look may not tell of this call, so the connection is closed.
+    /// by that: where the server has other functions than were read, the look may not tell of this call, so the connection is
+    /// closed. Where that is not known, the server is asked after the look.
     #[inline]
     pub(crate) fn called(&mut self) {
         *self = match *self {
             Self::NotNeeded | Self::Due => Self::Due,
-            Self::Looking { look, .. } => Self::Looking { look, doubt: CallDoubt::OtherFunctions },
+            Self::Looking { look, doubt: CallDoubt::NoAnswer | CallDoubt::NotAsked } => {
+                Self::Looking { look, doubt: CallDoubt::NotAsked }
+            }
+            other @ Self::Looking { doubt: CallDoubt::OtherFunctions, .. } => other,
         };
     }
 
-    /// What a text runs is known after this look.
+    /// What a text runs is known after this look. If there will be none, the connection ends.
     #[cold]
     pub(crate) fn waits_for(&mut self, look: u64) {
         *self = match *self {
-            Self::NotNeeded | Self::Due => Self::Looking { look, doubt: CallDoubt::NoAnswer },
+            _ if look == NO_LOOK => Self::Looking { look, doubt: CallDoubt::OtherFunctions },
+            Self::NotNeeded => Self::Looking { look, doubt: CallDoubt::NoAnswer },
+            Self::Due => Self::Looking { look, doubt: CallDoubt::NotAsked },
             Self::Looking { look: before, doubt } => Self::Looking { look: before.max(look), doubt },
         };
     }
@@ -85,6 +97,9 @@ impl Unsettled {
         if let Some(functions) = &self.functions {
             self.proof.called();
             self.recent_calls.run_again(functions);
+            if self.recent_calls.has_long_statements() {
+                self.waits_for_what_was_made();
+            }
         }
     }
 
@@ -94,6 +109,15 @@ impl Unsettled {
         if let Some(functions) = &self.functions {
             self.proof.called();
             self.recent_calls.add_unnoted(is_parse, functions);
+            self.waits_for_what_was_made();
+        }
+    }
+
+    /// A text is run whose names are not compared with what sessions have made.
+    #[cold]
+    fn waits_for_what_was_made(&mut self) {
+        if let Some(functions) = self.functions.as_ref().filter(|functions| functions.is_change_ahead()) {
+            self.proof.waits_for(functions.next_look());
         }
     }
 
@@ -136,7 +160,7 @@ impl Unsettled {
             FingerprintComparison::Other => CallDoubt::OtherFunctions,
             // No look will tell: the connection ends now.
             FingerprintComparison::Unknown if functions.load().unlisted == UnlistedFunctions::Pins => {
-                self.proof = CallProof::Looking { look: 0, doubt: CallDoubt::OtherFunctions };
+                self.proof = CallProof::Looking { look: NO_LOOK, doubt: CallDoubt::OtherFunctions };
                 return;
             }
             FingerprintComparison::Unknown => CallDoubt::NoAnswer,
@@ -150,7 +174,7 @@ impl Unsettled {
             return None;
         };
         functions.has_looked(look).then(|| {
-            self.proof = CallProof::NotNeeded;
+            self.proof = if doubt == CallDoubt::NotAsked { CallProof::Due } else { CallProof::NotNeeded };
             doubt
         })
     }

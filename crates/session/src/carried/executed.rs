@@ -11,6 +11,7 @@ use crate::limits::{EXECUTE_DEPTH_MAX, EXECUTE_LOOKUPS_MAX};
 use crate::pin::PinReason;
 use crate::pins::Pins;
 use crate::sql::effect::Effect;
+use crate::sql::made::Made;
 use crate::sql::read::FunctionUse;
 
 impl StatementEffects {
@@ -86,7 +87,12 @@ impl Prepared {
         }
         let mut pins = lasting.pins.clone();
         self.pins_behind(&lasting.effect, &mut pins);
-        Arc::new(LastingEffects { pins, effect: lasting.effect.clone(), era: lasting.era })
+        Arc::new(LastingEffects {
+            pins,
+            effect: lasting.effect.clone(),
+            era: lasting.era,
+            made: Made::Nothing,
+        })
     }
 
     /// The effect of a complete statement: for an EXECUTE, that of the statement that it ran. It stays an EXECUTE when

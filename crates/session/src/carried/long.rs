@@ -17,6 +17,15 @@ pub(crate) struct LongPart {
 }
 
 impl Followed {
+    /// Nothing is in flight, and there are no portals.
+    #[inline]
+    pub(crate) fn long_statements_may_have_ended(&mut self) {
+        // Of a long one the text is not kept.
+        if self.unsettled.recent_calls.has_long_statements() && self.prepared.is_saved() {
+            self.unsettled.recent_calls.long_statements_ended();
+        }
+    }
+
     /// A part of a long Query or Parse goes to the server.
     pub(crate) fn long_part(&mut self, part: &[u8]) -> LongPart {
         self.carry.extend_from_slice(part);

@@ -7,6 +7,8 @@
 //! - [`unsettled`]: called functions whose effects are not known yet; [`recent_calls`]: called functions that may have
 //!   been replaced; [`call_proof`]: whether they were; [`read_back`]: values that functions have set; [`pin_question`]: whether
 //!   what pins is still there; [`login_values`]: values from the login.
+//! - [`definitions`]: what the session has made that runs functions; [`earlier`]: statements that may run what
+//!   others have made since they were read.
 //! - [`encoding`]: the client_encoding under which a text was sent.
 //! - [`parameters`], [`processes`]: what the client knows of its server.
 //! - [`temporary`]: the schema of temporary objects, which stays on a connection.
@@ -20,7 +22,9 @@ pub(crate) mod alignment;
 pub(crate) mod call_proof;
 pub(crate) mod connection;
 pub(crate) mod content;
+mod definitions;
 pub(crate) mod diff;
+mod earlier;
 pub(crate) mod encoding;
 pub(crate) mod executed;
 pub(crate) mod followed;

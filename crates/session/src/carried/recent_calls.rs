@@ -74,15 +74,31 @@ impl RecentCalls {
         calls.ahead.iter().for_each(|name| self.note(*name, look));
     }
 
+    /// A statement is run whose text is not kept, and that may run what only the next look knows.
+    #[cold]
+    pub(crate) fn add_any_ahead(&mut self, functions: &Functions) {
+        self.seen_by(functions.looks_done());
+        self.unnoted = self.unnoted.max(functions.some_look());
+    }
+
     /// A long text is read, and what it calls is not noted.
     #[cold]
     pub(crate) fn add_unnoted(&mut self, is_statement: bool, functions: &Functions) {
-        let looks_done = functions.looks_done();
-        self.seen_by(looks_done);
-        self.unnoted = self.unnoted.max(functions.some_look());
+        self.add_any_ahead(functions);
         if is_statement {
-            self.long_since.get_or_insert(looks_done);
+            self.long_since.get_or_insert(functions.looks_done());
         }
+    }
+
+    /// Whether a long statement was prepared since [`Self::long_statements_ended`].
+    #[inline]
+    pub(crate) fn has_long_statements(&self) -> bool {
+        self.long_since.is_some()
+    }
+
+    /// No long statement is left.
+    pub(crate) fn long_statements_ended(&mut self) {
+        self.long_since = None;
     }
 
     /// A prepared statement is run. A long one is not read again when functions change: all changes since then count.
@@ -144,7 +160,7 @@ impl RecentCalls {
         let changes = functions.changes();
         for change in changes.iter().filter(|change| change.look > self.seen) {
             let is_it = |entry: &CalledFunction| {
-                entry.name == change.name && entry.look.is_none_or(|look| look >= change.look)
+                change.may_be_run_by(entry.name) && entry.look.is_none_or(|look| look >= change.look)
             };
             if self.is_full || change.look <= self.unnoted || self.entries.iter().any(is_it) {
                 effect.add(&change.effect);

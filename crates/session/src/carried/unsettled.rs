@@ -3,27 +3,17 @@
 use std::sync::Arc;
 
 use crate::carried::call_proof::{CallDoubt, CallProof};
+use crate::carried::definitions::DefinitionSeen;
 use crate::carried::followed::Followed;
 use crate::carried::recent_calls::{CalledBy, RecentCalls};
-use crate::limits::{MADE_NAMES_MAX, READ_BACK_MAX, UNREAD_NAMES_MAX};
+use crate::limits::{READ_BACK_MAX, UNREAD_NAMES_MAX};
 use crate::names::Name;
 use crate::pin::PinReason;
 use crate::pins::Pins;
-use crate::sql::calls::ahead::names_made;
 use crate::sql::calls::{CalledNames, Calls, calls, calls_in_part, may_call};
-use crate::sql::effect::Effect;
 use crate::sql::functions::{Called, Functions, UnlistedFunctions};
+use crate::sql::made::Made;
 use crate::sql::read::{FunctionUse, Reading, read, read_with};
-
-/// Whether a transaction has created or changed functions, or objects that may call them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum DefinitionSeen {
-    #[default]
-    None,
-    /// It may have: a statement does so that is not read in full.
-    Possible,
-    Certain,
-}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -37,9 +27,9 @@ pub(crate) struct Unsettled {
     names: Vec<Name>,
     look: u64,
     /// Whether functions, or objects that may call them, were created or changed in this transaction.
-    defined: DefinitionSeen,
-    /// Hashes of names in SQL that was sent and creates or changes such objects.
-    made: Vec<u64>,
+    pub(super) defined: DefinitionSeen,
+    /// What that may be.
+    pub(super) made: Made,
     /// The last look that had ended when the first statement was sent that may have run event triggers.
     events_since: Option<u64>,
     pub(super) recent_calls: RecentCalls,
@@ -165,64 +155,6 @@ impl Unsettled {
         }
     }
 
-    /// A statement is complete, with this tag.
-    #[inline]
-    pub(crate) fn completed(&mut self, tag: &[u8], effect: &Effect) {
-        if matches!(tag.first(), Some(b'C' | b'A'))
-            && defines(tag)
-            && *effect != Effect::Pin(PinReason::TemporaryObject)
-        {
-            self.defined = DefinitionSeen::Certain;
-        }
-        if let Effect::Pin(reason) = effect
-            && reason.may_define()
-        {
-            self.may_have_defined();
-        }
-    }
-
-    /// The transaction in progress may have created or changed objects that run functions.
-    #[cold]
-    pub(crate) fn may_have_defined(&mut self) {
-        self.defined = self.defined.max(DefinitionSeen::Possible);
-    }
-
-    /// A transaction has ended: others see the functions that it created.
-    #[inline]
-    pub(crate) fn transaction_ended(&mut self) {
-        if self.defined != DefinitionSeen::None || !self.made.is_empty() {
-            self.have_made();
-        }
-    }
-
-    #[cold]
-    fn have_made(&mut self) {
-        let (made, defined) = (std::mem::take(&mut self.made), std::mem::take(&mut self.defined));
-        let Some(functions) = &self.functions else { return };
-        match defined {
-            DefinitionSeen::None => {}
-            DefinitionSeen::Possible => functions.may_be_changed(&made),
-            DefinitionSeen::Certain => functions.are_changed(&made),
-        }
-    }
-
-    /// SQL that creates or changes objects is sent.
-    #[cold]
-    pub(crate) fn may_make(&mut self, sql: &[u8]) {
-        if self.functions.is_some() {
-            self.made.extend(names_made(sql));
-            self.made.truncate(MADE_NAMES_MAX);
-        }
-    }
-
-    /// What was called has turned out to create or change such objects.
-    #[cold]
-    fn called_what_defines(&mut self) {
-        if let Some(functions) = &self.functions {
-            functions.may_be_changed(&std::mem::take(&mut self.made));
-        }
-    }
-
     /// Settings whose values are to be read.
     pub(crate) fn keys(&self) -> &[Box<str>] {
         &self.keys
@@ -236,9 +168,14 @@ impl Unsettled {
         }
     }
 
-    /// Whether prepared statements must be read again because functions have changed. True once for each change.
+    /// Whether [`Self::has_changed`] may be so, or prepared statements may run what only the next look knows.
     #[inline]
-    pub(crate) fn has_changed(&mut self) -> bool {
+    pub(super) fn must_read_again(&self) -> bool {
+        self.functions.as_ref().is_some_and(|functions| functions.reading_mark() != self.generation)
+    }
+
+    /// Whether prepared statements must be read again because functions have changed. True once for each change.
+    pub(super) fn has_changed(&mut self) -> bool {
         let Some(functions) = &self.functions else { return false };
         let generation = functions.generation();
         std::mem::replace(&mut self.generation, generation) != generation
@@ -342,40 +279,7 @@ impl Unsettled {
     }
 }
 
-/// Whether a statement with this tag creates or changes functions, or objects that may call them. A table that runs something
-/// is told from others by its reason.
-fn defines(tag: &[u8]) -> bool {
-    const KINDS: [&[u8]; 14] = [
-        b"FUNCTION",
-        b"PROCEDURE",
-        b"ROUTINE",
-        b"AGGREGATE",
-        b"OPERATOR",
-        b"VIEW",
-        b"POLICY",
-        b"TRIGGER",
-        b"RULE",
-        b"CAST",
-        b"DOMAIN",
-        b"TYPE",
-        b"EXTENSION",
-        b"TABLE",
-    ];
-    let mut words = tag.split(|b| *b == b' ');
-    let is_definition = matches!(words.next(), Some(b"CREATE" | b"ALTER"));
-    is_definition && words.any(|word| KINDS.contains(&word)) && tag != b"CREATE TABLE"
-}
-
 impl Followed {
-    /// Functions may have changed since prepared statements that call them were read.
-    #[inline]
-    pub(crate) fn read_again_if_changed(&mut self) {
-        if self.unsettled.has_changed() {
-            let Self { prepared, unsettled, .. } = self;
-            prepared.read_again(|sql, types| unsettled.read(sql, || types));
-        }
-    }
-
     /// Functions that were called earlier may be known by now.
     pub(crate) fn settle_calls(&mut self) {
         // Before what looks have found is applied.

@@ -17,6 +17,7 @@ use crate::pin::{NotRepeatable, PinReason};
 use crate::settings::Mobility;
 use crate::sql::Class;
 use crate::sql::calls::{CalledNames, calls};
+use crate::sql::made::Made;
 use crate::sql::read::{FunctionUse, Reading, may_execute, read};
 use crate::sql::suspicious_names::exports_snapshot;
 
@@ -80,10 +81,7 @@ impl Session {
             }
             let types = || Parse::parse(body).map_or(&[][..], |parse| parse.parameter_types);
             let reading = if is_whole { unsettled.read(sql, types) } else { Reading::unread() };
-            if reading.makes_objects() {
-                unsettled.may_make(sql);
-            }
-            StatementEffects::of(reading, body, encoding.era())
+            StatementEffects::of(reading, |reading| unsettled.made_by(reading, sql), body, encoding.era())
         });
         let calls_functions = unsettled.calls_functions();
         if calls_functions {
@@ -99,7 +97,7 @@ impl Session {
     #[inline]
     fn follow_bind(&mut self, body: &[u8]) -> (Option<TextId>, Class) {
         let Some(followed) = &mut self.carried.followed else { return (None, Class::PLAIN) };
-        followed.read_again_if_changed();
+        followed.before_bind(body);
         let (text, class) = followed.prepared.bind_sent(body, followed.encoding.era());
         let class = class.unwrap_or_else(|reasons| {
             followed.pin_all(&reasons);
@@ -131,7 +129,7 @@ impl Session {
         if !is_whole {
             let found = self.long_begins(LongMessage::Query, body);
             let reading = if found.is_once { Reading::unread() } else { Reading::long(body) };
-            return self.expect(Reading { pins: found.pins, ..reading });
+            return self.expect(Reading { pins: found.pins, ..reading }, Made::Anything);
         }
         let sql = body.strip_suffix(b"\0").unwrap_or(body);
         let mut called = CalledNames::default();
@@ -155,20 +153,21 @@ impl Session {
             return Class::PLAIN;
         }
         self.conversation.exports_snapshot |= exports_snapshot(sql);
-        if reading.makes_objects() {
-            self.followed().unsettled.may_make(sql);
+        if reading.effects.is_empty() {
+            return reading.class;
         }
-        self.expect(reading)
+        let made = self.followed().unsettled.made_by(&reading, sql);
+        self.expect(reading, made)
     }
 
     /// A Query that is not plain.
-    pub(crate) fn expect(&mut self, reading: Reading) -> Class {
+    pub(crate) fn expect(&mut self, reading: Reading, made: Made) -> Class {
         let Reading { class, mut pins, effects, calls: _ } = reading;
         if effects.is_empty() {
             return class;
         }
         let followed = self.followed();
-        followed.read_again_if_changed();
+        followed.before_execute(&effects);
         let era = followed.encoding.era();
         effects.iter().for_each(|effect| followed.prepared.pins_behind(effect, &mut pins));
         if effects.iter().any(|effect| followed.prepared.calls_behind(effect) == FunctionUse::Possible) {
@@ -176,7 +175,7 @@ impl Session {
         }
         followed.pin_all(&pins);
         effects.iter().for_each(|effect| followed.unsettled.pinned_by(effect.pin().into_iter()));
-        followed.queue.push_back(QueuedRequest::Query { effects: effects.into(), pins, era });
+        followed.queue.push_back(QueuedRequest::Query { effects: effects.into(), pins, era, made });
         class.with_effects()
     }
 
@@ -191,6 +190,7 @@ impl Session {
         if followed.prepared.calls_behind(&lasting.effect) == FunctionUse::Possible {
             followed.unsettled.called_again();
         }
+        followed.before_execute_behind(&lasting.effect);
         let lasting = followed.prepared.all_behind(lasting);
         followed.pin_all(&lasting.pins);
         followed.unsettled.pinned_by(lasting.effect.pin().into_iter());
@@ -237,7 +237,7 @@ impl Session {
         if self.mobility == Mobility::Fixed {
             return Class::PLAIN;
         }
-        self.expect(function_call::read(body, is_whole))
+        self.expect(function_call::read(body, is_whole), Made::Nothing)
     }
 
     /// The function of the front request has returned.

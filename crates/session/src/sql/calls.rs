@@ -113,7 +113,7 @@ fn look(sql: &[u8], functions: &Functions, called: &mut CalledNames) -> Option<B
     *called = CalledNames { looks_done, ..CalledNames::default() };
     let mut found = Calls { looks_done, ..look_closely(sql, &catalog, age, called) };
     if functions.is_change_ahead() {
-        found.ahead = functions.made_among(ahead::names_in(sql));
+        found.ahead = ahead::ahead_in(sql, functions);
     }
     (!found.is_empty() || found.watches_types || !found.ahead.is_empty()).then(|| Box::new(found))
 }

@@ -5,15 +5,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use arc_swap::{ArcSwap, Guard};
 use atomic_waker::AtomicWaker;
 
-use crate::limits::{FUNCTION_CHANGES_KEPT, MADE_NAMES_MAX};
+use crate::limits::FUNCTION_CHANGES_KEPT;
 use crate::names::cut_in_utf8;
 use crate::sql::function_effect::{FunctionEffect, RUN_SQL};
+use crate::sql::made::Made;
 
 /// SQL for a value, a text, that changes whenever a user-defined function is created, replaced, altered or dropped. The same
 /// is asked of the server on which a session has called functions, under whatever `search_path` that has.
@@ -129,14 +130,34 @@ pub struct Functions {
     event_triggers_seen: AtomicU64,
     /// What sessions have created or changed is known after the look of this number.
     change_needed: AtomicU64,
-    /// Hashes of the names in the SQL of that, in order. Whoever changes it or the number above holds it.
-    made: Mutex<Vec<u64>>,
+    /// What that may be. Whoever changes it, the number above or the mark below holds it.
+    made: Mutex<Made>,
+    /// See [`Self::reading_mark`].
+    reading_mark: AtomicU64,
+    /// Whether there are looks at all.
+    watch: FunctionWatch,
     changes: ArcSwap<Vec<ChangedFunction>>,
     /// A hash of [`FUNCTIONS_FINGERPRINT`] by the last look; [`NO_FINGERPRINT`] when that has read none.
     fingerprint: AtomicU64,
     /// The last look that could not read the functions.
     unreadable: AtomicU64,
 }
+
+/// Whether anybody looks at the functions of a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FunctionWatch {
+    Watched,
+    Never,
+}
+
+/// The number of a look that nobody takes: it has ended, and has told nothing.
+pub(crate) const NO_LOOK: u64 = 0;
+
+/// The [`Functions::reading_mark`] while a look is due for what sessions have made. No generation has this number.
+const CHANGE_AHEAD: u64 = u64::MAX;
+
+/// Stands in [`ChangedFunction`] for the name of what runs without one, or under one that is not noted.
+const ANY_NAME: u64 = 0;
 
 /// Stands for the hash of a fingerprint that is not known.
 const NO_FINGERPRINT: u64 = 0;
@@ -149,6 +170,13 @@ pub(crate) struct ChangedFunction {
     /// The hash of its name.
     pub(crate) name: u64,
     pub(crate) effect: Arc<FunctionEffect>,
+}
+
+impl ChangedFunction {
+    /// Whether what has a name of this hash may run it.
+    pub(crate) fn may_be_run_by(&self, name: u64) -> bool {
+        self.name == name || self.name == ANY_NAME
+    }
 }
 
 /// FNV-1a: names are short, and a collision gains an attacker nothing.
@@ -174,10 +202,18 @@ impl Functions {
             event_triggers_seen: AtomicU64::new(0),
             change_needed: AtomicU64::new(0),
             made: Mutex::default(),
+            reading_mark: AtomicU64::new(0),
+            watch: FunctionWatch::Watched,
             changes: ArcSwap::default(),
             fingerprint: AtomicU64::new(NO_FINGERPRINT),
             unreadable: AtomicU64::new(0),
         }
+    }
+
+    /// Functions that nobody will look at: nothing waits for a look.
+    #[must_use]
+    pub fn never_looked_at(catalog: FunctionCatalog) -> Self {
+        Self { watch: FunctionWatch::Never, ..Self::new(catalog) }
     }
 
     /// The reader begins a look; [`Self::look_ended`] ends it.
@@ -196,20 +232,27 @@ impl Functions {
         }
         self.watches_words.store(self.catalog.load().watches_words(), Ordering::Release);
         self.looks_done.store(number, Ordering::Release);
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_change_ahead() {
+        let mut made = self.made();
+        let mark = if self.is_change_ahead() {
             self.watches_words.store(true, Ordering::Release);
+            CHANGE_AHEAD
         } else {
-            made.clear();
-        }
+            *made = Made::Nothing;
+            self.generation()
+        };
+        self.reading_mark.store(mark, Ordering::Release);
     }
 
-    /// Those of these names that what sessions have created or changed may have, and that the next look knows.
-    #[cold]
-    pub(crate) fn made_among(&self, mut names: Vec<u64>) -> Vec<u64> {
-        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        names.retain(|name| made.binary_search(name).is_ok());
-        names
+    /// What sessions have created or changed, and the next look knows.
+    pub(crate) fn made(&self) -> MutexGuard<'_, Made> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a session compares with the [`Self::generation`] that it has read its statements with: another number while they
+    /// have to be read again, or may run what the next look knows.
+    #[inline]
+    pub(crate) fn reading_mark(&self) -> u64 {
+        self.reading_mark.load(Ordering::Relaxed)
     }
 
     /// Whether a look is due for what sessions have created or changed.
@@ -265,15 +308,27 @@ impl Functions {
         let is_more = |before: Option<&Arc<FunctionEffect>>, effect: &Arc<FunctionEffect>| {
             effect.changes_session() && before.is_none_or(|before| before != effect)
         };
-        let functions = catalog.functions.iter();
-        let functions = functions.filter(|(name, effect)| is_more(before.functions.get(*name), effect));
-        let words = catalog.words.iter();
-        let words = words.filter(|(name, effect)| is_more(before.words.get(*name), effect));
-        let found = functions.chain(words).map(|(name, effect)| ChangedFunction {
+        let changed = |name: u64, effect: &Arc<FunctionEffect>| ChangedFunction {
             look,
-            name: hash_of(name),
+            name,
             effect: Arc::clone(effect),
-        });
+        };
+        let by_name = |now: &EffectsByName, before: &EffectsByName, is_named: bool| -> Vec<ChangedFunction> {
+            let more = now.iter().filter(|(name, effect)| is_more(before.get(*name), effect));
+            more.map(|(name, effect)| changed(if is_named { hash_of(name) } else { ANY_NAME }, effect))
+                .collect()
+        };
+        let types = catalog.types.iter().filter(|(oid, effect)| is_more(before.types.get(*oid), effect));
+        let everything = catalog.everything.iter();
+        let everything = everything.filter(|effect| is_more(before.everything.as_ref(), effect));
+        let found = [
+            by_name(&catalog.functions, &before.functions, true),
+            by_name(&catalog.words, &before.words, true),
+            by_name(&catalog.operators, &before.operators, false),
+            types.map(|(_, effect)| changed(ANY_NAME, effect)).collect(),
+            everything.map(|effect| changed(ANY_NAME, effect)).collect(),
+        ]
+        .concat();
         let mut changes = Vec::clone(&self.changes.load());
         changes.extend(found);
         changes.drain(..changes.len().saturating_sub(FUNCTION_CHANGES_KEPT));
@@ -290,26 +345,24 @@ impl Functions {
         self.look_needed.fetch_max(next, Ordering::AcqRel);
     }
 
-    /// A session has created or changed functions, or objects that may call them, by SQL with these names: it waits for the
-    /// next look.
-    pub(crate) fn are_changed(&self, names: &[u64]) {
+    /// A session has created or changed functions, or objects that may call them: it waits for the next look.
+    pub(crate) fn are_changed(&self, made: &Made) {
         self.is_not_watched();
-        self.may_be_changed(names);
+        self.may_be_changed(made);
     }
 
-    /// The same may be: whoever uses none of these names waits for nothing, unless there are none.
-    pub(crate) fn may_be_changed(&self, names: &[u64]) {
-        if names.is_empty() {
+    /// The same may be. Whoever names nothing of that waits for nothing.
+    pub(crate) fn may_be_changed(&self, made: &Made) {
+        if *made == Made::Anything {
             self.is_not_watched();
-        } else {
-            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-            made.extend_from_slice(names);
-            made.sort_unstable();
-            made.dedup();
-            made.truncate(MADE_NAMES_MAX);
+        }
+        {
+            let mut all = self.made();
+            all.add(made);
             let next = self.looks_begun.load(Ordering::Acquire) + 1;
             self.change_needed.fetch_max(next, Ordering::AcqRel);
             self.watches_words.store(true, Ordering::Release);
+            self.reading_mark.store(CHANGE_AHEAD, Ordering::Release);
         }
         self.ask_for_look();
     }
@@ -364,16 +417,20 @@ impl Functions {
         self.looks_done.load(Ordering::Acquire) >= self.look_needed.load(Ordering::Acquire)
     }
 
-    /// The number of the look after which the functions called now are known. The session waits for it.
+    /// The number of the look after which the functions called now are known. The session waits for it. [`NO_LOOK`] where
+    /// there will be none.
     pub(crate) fn next_look(&self) -> u64 {
-        let number = self.looks_begun.load(Ordering::Acquire) + 1;
+        let number = self.some_look();
         self.ask_for_look();
         number
     }
 
     /// The same, for a session that does not wait.
     pub(crate) fn some_look(&self) -> u64 {
-        self.looks_begun.load(Ordering::Acquire) + 1
+        match self.watch {
+            FunctionWatch::Watched => self.looks_begun.load(Ordering::Acquire) + 1,
+            FunctionWatch::Never => NO_LOOK,
+        }
     }
 
     /// The number of the last look that has ended: its results are in the catalog.

@@ -11,7 +11,7 @@
 //! - `reader`: its tokens, one by one.
 //! - [`calls`]: user-defined functions that are called.
 //! - [`function_effect`]: the effect of a user-defined function on a session.
-//! - [`functions`]: the functions of a database.
+//! - [`functions`]: the functions of a database; [`made`]: what sessions create that runs some.
 //! - [`read`]: the effects of a request.
 //! - [`operator_words`]: operators that are written as keywords.
 //! - [`path_names`]: the names in a `search_path`.
@@ -31,6 +31,7 @@ mod forms;
 pub(crate) mod function_effect;
 pub(crate) mod functions;
 mod lexer;
+pub(crate) mod made;
 pub(crate) mod operator_words;
 pub(crate) mod path_names;
 pub(crate) mod read;

@@ -173,6 +173,7 @@ impl Followed {
     /// The server is lost with requests in flight; their effects do not count.
     pub(crate) fn server_lost(&mut self, has_query: bool) {
         self.has_failed = true;
+        self.may_have_defined_all();
         self.prepared.server_lost();
         if has_query {
             self.prepared.query_answered();
@@ -181,9 +182,8 @@ impl Followed {
 
     /// A request with effects will have no answer, or its answer is complete.
     pub(crate) fn drop_effects(&mut self) {
-        let Some(request) = self.queue.pop_front() else { return };
-        if request.pins().iter().any(PinReason::may_define) {
-            self.unsettled.may_have_defined();
+        if let Some(request) = self.queue.pop_front() {
+            self.may_have_defined(&request);
         }
     }
 
@@ -203,13 +203,16 @@ impl Followed {
         if !effect.fits(tag) {
             self.pin(unknown_tag(tag));
         }
-        self.unsettled.completed(tag, &effect);
+        self.defined_by(has_effects, tag, &effect);
         match (effect, tag) {
             (Effect::RollbackTo(name), b"ROLLBACK") => {
                 self.set_here = None;
                 self.rollback_to(&name);
             }
-            (_, b"COMMIT") => self.commit(),
+            (_, b"COMMIT") => {
+                self.commit();
+                self.unsettled.transaction_ended();
+            }
             (_, b"ROLLBACK") => self.rollback(),
             (effect, _) => self.apply(effect, era, told),
         }
@@ -394,6 +397,7 @@ impl Followed {
     pub(crate) fn transaction_ended(&mut self, is_last: bool) {
         if is_last {
             self.prepared.portals_ended();
+            self.long_statements_may_have_ended();
         }
         self.prepared.transaction_ended(self.has_failed);
         if !self.staged.is_empty() {

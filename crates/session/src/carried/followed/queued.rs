@@ -7,6 +7,7 @@ use crate::carried::encoding::EncodingEra;
 use crate::carried::prepared::LastingEffects;
 use crate::pins::Pins;
 use crate::sql::effect::Effect;
+use crate::sql::made::Made;
 
 /// What the requests in flight will do, one for each with effects.
 #[derive(Debug)]
@@ -16,16 +17,25 @@ pub(crate) enum QueuedRequest {
         effects: VecDeque<Effect>,
         pins: Pins,
         era: EncodingEra,
+        made: Made,
     },
     Execute(Arc<LastingEffects>),
 }
 
 impl QueuedRequest {
     /// The reasons that pin the session from when it is sent.
-    pub(super) fn pins(&self) -> &Pins {
+    pub(in crate::carried) fn pins(&self) -> &Pins {
         match self {
             Self::Query { pins, .. } => pins,
             Self::Execute(lasting) => &lasting.pins,
+        }
+    }
+
+    /// What its statements may create or change.
+    pub(in crate::carried) fn made(&self) -> &Made {
+        match self {
+            Self::Query { made, .. } => made,
+            Self::Execute(lasting) => &lasting.made,
         }
     }
 

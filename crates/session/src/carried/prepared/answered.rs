@@ -15,6 +15,7 @@ use crate::names::Name;
 use crate::pins::Pins;
 use crate::sql::Class;
 use crate::sql::effect::Effect;
+use crate::sql::made::Made;
 use crate::sql::read::FunctionUse;
 
 impl Prepared {
@@ -151,7 +152,13 @@ impl Prepared {
         // It may write.
         self.odd += 1;
         let lasting = (!pins.is_empty())
-            .then(|| Arc::new(LastingEffects { pins, effect: Effect::None, era: EncodingEra::default() }));
+            .then(|| LastingEffects {
+                pins,
+                effect: Effect::None,
+                era: EncodingEra::default(),
+                made: Made::Nothing,
+            })
+            .map(Arc::new);
         let calls = if sql.contains(&b'(') { FunctionUse::Possible } else { FunctionUse::None };
         let effects = StatementEffects { class: Class::ONCE, lasting, calls };
         let shape = Shape::default();

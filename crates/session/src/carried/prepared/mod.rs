@@ -304,6 +304,16 @@ impl Prepared {
         in_flight.chain(self.made(name))
     }
 
+    /// The SQL of all statements that a name may stand for; `None` for one whose SQL is not kept, or that runs others.
+    pub(crate) fn sql_behind(&self, name: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+        let in_flight = self.pending.iter().filter_map(move |pending| match pending {
+            Pending::Parse { name: parsed, saved } if **parsed == *name => Some(saved),
+            Pending::Parse { .. } | Pending::CloseStatement(_) | Pending::Nothing => None,
+        });
+        let all = in_flight.chain(self.get(name));
+        all.map(|saved| if saved.effects.runs_others() { None } else { self.kept_sql(saved) })
+    }
+
     /// The SQL of a statement from a Parse, as far as it is kept.
     pub(crate) fn sql(&self, statement: &[u8]) -> Option<&[u8]> {
         let saved = self.get(statement).filter(|saved| saved.origin == StatementOrigin::Parse)?;

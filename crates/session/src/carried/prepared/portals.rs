@@ -82,12 +82,17 @@ impl Prepared {
         Some(effects).filter(|effects| !effects.is_plain())
     }
 
-    /// The text of a statement as it will be once everything sent is answered.
+    /// The SQL of all statements that a Bind may find under the name that it has, as of [`Self::sql_behind`].
+    pub(crate) fn sql_bound(&self, body: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+        bind_of(body).into_iter().flat_map(|bind| self.sql_behind(bind.statement))
+    }
+
     /// The SQL of the statement that a Bind names, as far as it is kept.
     pub(crate) fn sql_of_bind(&self, body: &[u8]) -> Option<&[u8]> {
         self.texts.sql(self.text_of(bind_of(body)?.statement))
     }
 
+    /// The text of a statement as it will be once everything sent is answered.
     fn text_of(&self, statement: &[u8]) -> Option<TextId> {
         self.resolve(statement).filter(|resolved| !resolved.is_closed)?.saved.text
     }

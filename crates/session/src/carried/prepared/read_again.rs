@@ -7,6 +7,7 @@ use super::{LastingEffects, Pending, Prepared, SavedStatement, StatementEffects,
 use crate::carried::encoding::EncodingEra;
 use crate::sql::Class;
 use crate::sql::effect::Effect;
+use crate::sql::made::Made;
 use crate::sql::read::Reading;
 
 impl Prepared {
@@ -35,8 +36,9 @@ impl SavedStatement {
         let before = self.effects.lasting.as_deref();
         let (effect, era) = before
             .map_or((Effect::None, EncodingEra::default()), |lasting| (lasting.effect.clone(), lasting.era));
+        let made = before.map_or(Made::Nothing, |lasting| lasting.made.clone());
         let is_something = !pins.is_empty() || effect != Effect::None;
-        let lasting = is_something.then(|| Arc::new(LastingEffects { pins, effect, era }));
+        let lasting = is_something.then(|| Arc::new(LastingEffects { pins, effect, era, made }));
         self.effects = StatementEffects { class, lasting, calls };
     }
 }

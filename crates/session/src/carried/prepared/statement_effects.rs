@@ -7,6 +7,7 @@ use crate::pin::PinReason;
 use crate::pins::Pins;
 use crate::sql::Class;
 use crate::sql::effect::Effect;
+use crate::sql::made::Made;
 use crate::sql::read::{FunctionUse, Reading};
 use crate::sql::set_config::{Call, effect_of, keeps_text};
 
@@ -27,16 +28,24 @@ pub(crate) struct LastingEffects {
     pub(crate) effect: Effect,
     /// The encoding era in which its text was sent.
     pub(crate) era: EncodingEra,
+    /// What it may create or change.
+    pub(crate) made: Made,
 }
 
 impl StatementEffects {
     pub(crate) const PLAIN: Self = Self { class: Class::PLAIN, lasting: None, calls: FunctionUse::None };
 
-    pub(crate) fn of(mut reading: Reading, body: &[u8], era: EncodingEra) -> Self {
+    pub(crate) fn of(
+        mut reading: Reading,
+        made: impl FnOnce(&Reading) -> Made,
+        body: &[u8],
+        era: EncodingEra,
+    ) -> Self {
         let (class, calls) = (reading.class, reading.calls);
         if reading.pins.is_empty() && reading.effects.is_empty() {
             return Self { class, lasting: None, calls };
         }
+        let made = made(&reading);
         // The server refuses a Parse of several statements.
         let effect = if reading.effects.len() > 1 {
             Effect::Unread
@@ -47,7 +56,7 @@ impl StatementEffects {
             Effect::SetConfig(calls) if !keeps_text(&calls, body) => Effect::Pin(PinReason::UnknownSetting),
             other => other,
         };
-        let lasting = Some(Arc::new(LastingEffects { pins: reading.pins, effect, era }));
+        let lasting = Some(Arc::new(LastingEffects { pins: reading.pins, effect, era, made }));
         Self { class, lasting, calls }
     }
 
@@ -61,9 +70,20 @@ impl StatementEffects {
             let is_of_one = era == lasting.era || calls.iter().all(Call::is_ascii);
             let effect = effect_of(calls, bind).filter(|_| is_of_one);
             let effect = effect.unwrap_or(Effect::Pin(PinReason::UnknownSetting));
-            effects.lasting = Some(Arc::new(LastingEffects { pins: lasting.pins.clone(), effect, era }));
+            effects.lasting = Some(Arc::new(LastingEffects {
+                pins: lasting.pins.clone(),
+                effect,
+                era,
+                made: Made::Nothing,
+            }));
         }
         effects
+    }
+
+    /// Whether it runs other prepared statements.
+    pub(super) fn runs_others(&self) -> bool {
+        let effect = self.lasting.as_ref().map(|lasting| &lasting.effect);
+        matches!(effect, Some(Effect::Execute(_) | Effect::Explained(_)))
     }
 
     pub(super) fn is_plain(&self) -> bool {

@@ -310,6 +310,55 @@ const BEFORE_CALL: &[&str] = &[
     "zone",
 ];
 
+/// Words behind which the name of an object comes, in order.
+const BEFORE_NAME: &[&str] = &[
+    "domain",
+    "exists",
+    "from",
+    "function",
+    "into",
+    "join",
+    "on",
+    "only",
+    "procedure",
+    "references",
+    "schema",
+    "sequence",
+    "table",
+    "type",
+    "update",
+    "view",
+];
+
+/// Words of the language that may stand there and name nothing without quotes, in order.
+const NO_NAMES: &[&str] = &[
+    "all",
+    "as",
+    "conflict",
+    "delete",
+    "exists",
+    "function",
+    "if",
+    "insert",
+    "into",
+    "lateral",
+    "not",
+    "on",
+    "only",
+    "procedure",
+    "rows",
+    "select",
+    "set",
+    "table",
+    "to",
+    "update",
+    "values",
+    "with",
+];
+
+/// Kinds of objects that make others run something which are there already, in order.
+const OF_OTHERS: &[&str] = &["cast", "extension", "index", "operator", "policy", "rule", "trigger"];
+
 fn is_among(words: &[&str], word: &[u8]) -> bool {
     words.binary_search_by(|known| known.as_bytes().cmp(word)).is_ok()
 }
@@ -320,6 +369,21 @@ pub(super) fn is_of_language(word: &[u8]) -> bool {
         || comes_before_no_call(word)
         || comes_before_a_call(word)
         || is_among(OF_STATEMENTS, word)
+}
+
+/// Whether the name of an object comes behind it.
+pub(super) fn comes_before_a_name(word: &[u8]) -> bool {
+    is_among(BEFORE_NAME, word)
+}
+
+/// Whether it is no name even there.
+pub(super) fn never_names(word: &[u8]) -> bool {
+    is_among(NO_NAMES, word)
+}
+
+/// Whether CREATE of such an object makes others run something, which are used by views and functions of other names.
+pub(super) fn makes_known_ones_run_more(kind: &[u8]) -> bool {
+    is_among(OF_OTHERS, kind)
 }
 
 pub(super) fn is_keyword(word: &[u8]) -> bool {
@@ -340,7 +404,8 @@ mod tests {
 
     #[test]
     fn words_are_in_order() {
-        for words in [KEYWORDS, BEFORE_NO_CALL, BEFORE_CALL, OF_STATEMENTS] {
+        for words in [KEYWORDS, BEFORE_NO_CALL, BEFORE_CALL, OF_STATEMENTS, BEFORE_NAME, NO_NAMES, OF_OTHERS]
+        {
             assert!(words.is_sorted(), "binary search needs it");
         }
     }

@@ -60,7 +60,7 @@ fn what_a_session_has_made_is_known_after_a_look_that_began_behind_it() {
     let functions = Functions::new(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread));
     assert!(!functions.is_current(), "nobody has looked");
     let under_way = functions.look_begins();
-    functions.are_changed(&[]);
+    functions.are_changed(&Made::Anything);
     functions.look_ended(under_way, None);
     assert!(!functions.is_current() && functions.is_awaited());
     let next = functions.look_begins();
@@ -118,13 +118,33 @@ fn what_may_have_been_made_is_waited_for_by_those_who_name_it() {
         functions.look_ended(number, None);
     };
     look();
-    functions.may_be_changed(&[1]);
+    functions.may_be_changed(&Made::Names(vec![1]));
     assert!(functions.is_current() && functions.is_change_ahead() && functions.is_awaited());
     look();
     assert!(!functions.is_change_ahead());
-    functions.may_be_changed(&[]);
+    functions.may_be_changed(&Made::Anything);
     assert!(!functions.is_current() && functions.is_awaited(), "it may be anything");
     look();
-    functions.are_changed(&[1]);
+    functions.are_changed(&Made::Names(vec![1]));
     assert!(!functions.is_current() && functions.is_change_ahead());
+}
+
+#[test]
+fn what_runs_without_a_name_that_is_noted_may_be_run_by_all() {
+    let unread = || FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread);
+    let effect = || Arc::new(FunctionEffect::sets("a.a"));
+    let by_operator = FunctionCatalog { operators: [((*b"@@").into(), effect())].into(), ..unread() };
+    let by_type = FunctionCatalog { types: [(16_385, effect())].into(), ..unread() };
+    let by_cast = FunctionCatalog { everything: Some(effect()), ..unread() };
+    let by_word = FunctionCatalog { words: [((*b"t").into(), effect())].into(), ..unread() };
+    for (catalog, by_another) in [(by_operator, true), (by_type, true), (by_cast, true), (by_word, false)] {
+        let functions = Functions::new(unread());
+        for catalog in [None, Some(catalog)] {
+            let number = functions.look_begins();
+            functions.look_ended(number, catalog);
+        }
+        let changes = functions.changes();
+        let may_be_run = |name: &[u8]| changes.iter().any(|change| change.may_be_run_by(hash_of(name)));
+        assert_eq!([may_be_run(b"t"), may_be_run(b"u")], [true, by_another]);
+    }
 }

@@ -7,6 +7,8 @@ use trunkline_session::{
 
 use super::*;
 
+mod made;
+
 /// The fingerprint of the functions that were read.
 const READ: &str = "2 4711";
 /// That of others.
