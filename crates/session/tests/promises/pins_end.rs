@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use trunkline_session::{ConnectionState, LossPlan, Mobility, PinReason, ServerRole};
+use trunkline_session::{ConnectionState, Functions, LossPlan, Mobility, PinReason, ServerRole};
 
+use crate::functions::{calling, look};
 use crate::talk::*;
 
 const LOCK: &str = "select pg_advisory_lock(1)";
@@ -156,6 +157,42 @@ fn a_dropped_table_pins_only_where_an_event_trigger_may_have_seen_it() {
         let mut talk = Talk::new();
         talk.ran(sql, &["DROP OWNED"]).asks_nothing().is_pinned(PinReason::UnknownStatement("DROP"));
     }
+}
+
+#[test]
+fn an_event_trigger_that_ran_for_what_was_rolled_back_does_not_count_later() {
+    let makes = ("create temp table t ()", "CREATE TABLE");
+    let drops = ("drop table u", "DROP TABLE");
+    let begin = |talk: &mut Talk| {
+        talk.ran_to("begin", &["BEGIN"], 'T').ran_to("savepoint a", &["SAVEPOINT"], 'T');
+    };
+    let looks = |functions: &Functions| {
+        let number = functions.look_begins();
+        functions.have_event_triggers(number);
+        functions.look_ended(number, None);
+        look(functions, None);
+    };
+    type End = (&'static str, &'static str);
+    let ends: [&[End]; 2] =
+        [&[("rollback", "ROLLBACK")], &[("rollback to a", "ROLLBACK"), ("commit", "COMMIT")]];
+    for end in ends {
+        let (mut talk, functions) = calling();
+        begin(&mut talk);
+        talk.ran_to(makes.0, &[makes.1], 'T');
+        for (sql, tag) in end {
+            talk.ran_to(sql, &[tag], if *tag == "COMMIT" || end.len() == 1 { 'I' } else { 'T' });
+        }
+        looks(&functions);
+        talk.ran(drops.0, &[drops.1]).asks_for_pins(NOTHING).is_movable();
+    }
+    // One that ran in the transaction, or for what comes behind it, counts.
+    let (mut talk, functions) = calling();
+    begin(&mut talk);
+    talk.ran_to(makes.0, &[makes.1], 'T');
+    talk.client(&[query("rollback"), query(makes.0)]);
+    looks(&functions);
+    talk.server(&[complete("ROLLBACK"), ready('I'), complete(makes.1), ready('I')]);
+    talk.asks_for_pins(ITS_SCHEMA).is_pinned(PinReason::TemporaryObject);
 }
 
 /// Of a function that takes a lock and makes a table, one reason is known.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::carried::encoding::EncodingEra;
 use crate::carried::prepared::LastingEffects;
+use crate::pin::PinReason;
 use crate::pins::Pins;
 use crate::sql::effect::Effect;
 use crate::sql::made::Made;
@@ -37,6 +38,16 @@ impl QueuedRequest {
             Self::Query { made, .. } => made,
             Self::Execute(lasting) => &lasting.made,
         }
+    }
+
+    /// Whether it is told of what it does to objects, see [`PinReason::is_of_objects`].
+    pub(super) fn is_of_objects(&self) -> bool {
+        let is_told = |effect: &Effect| effect.pin().is_some_and(PinReason::is_of_objects);
+        let by_effect = match self {
+            Self::Query { effects, .. } => effects.iter().any(is_told),
+            Self::Execute(lasting) => is_told(&lasting.effect),
+        };
+        by_effect || self.pins().iter().any(PinReason::is_of_objects)
     }
 
     /// The effect of its statement that is answered next.

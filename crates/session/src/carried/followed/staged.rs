@@ -162,6 +162,17 @@ impl Followed {
             }
             self.undo(staged);
         }
+        self.events_may_have_ended();
+    }
+
+    /// Effects were undone: event triggers that ran for them do not count for what comes later.
+    fn events_may_have_ended(&mut self) {
+        let is_told_of_objects = self.pins.iter().any(PinReason::is_of_objects)
+            || self.staged.iter().filter_map(Staged::pins).any(PinReason::is_of_objects)
+            || self.queue.iter().any(QueuedRequest::is_of_objects);
+        if !is_told_of_objects {
+            self.unsettled.events_ended();
+        }
     }
 
     /// Whether the open transaction has a savepoint.
@@ -183,5 +194,6 @@ impl Followed {
             Staged::Savepoint(_) | Staged::Kept(_) => None,
         });
         self.prepared.rolled_back_to_savepoint(kept);
+        self.events_may_have_ended();
     }
 }
