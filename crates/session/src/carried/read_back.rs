@@ -20,7 +20,17 @@ impl Followed {
     /// Whether values have to be read at the next idle point: nothing else pins the session.
     #[inline]
     pub(crate) fn must_read_back(&self) -> bool {
-        self.pins.contains(PinReason::ReadingBack) && self.pins.first_but(PinReason::ReadingBack).is_none()
+        self.pins.contains(PinReason::ReadingBack) && self.ends_by_values()
+    }
+
+    /// Whether only values keep the session, and calls of functions that are known by now.
+    #[cold]
+    fn ends_by_values(&self) -> bool {
+        self.pins.iter().all(|reason| match reason {
+            PinReason::ReadingBack => true,
+            PinReason::UnreadFunction => self.unsettled.is_harmless(),
+            _other => false,
+        })
     }
 
     /// What these settings are is not known: their values are read.

@@ -15,11 +15,14 @@ use crate::sql::functions::{Called, Functions, UnlistedFunctions};
 use crate::sql::made::Made;
 use crate::sql::read::{FunctionUse, Reading, read, read_with};
 
+/// Stands for a generation that there is none of.
+const READ_UNKNOWN: u64 = u64::MAX - 1;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Unsettled {
     pub(super) functions: Option<Arc<Functions>>,
-    /// The generation that prepared statements were read with.
+    /// The generation that prepared statements were read with; [`READ_UNKNOWN`] where that did not know all that they call.
     generation: u64,
     /// Settings that called functions may change.
     keys: Vec<Box<str>>,
@@ -260,6 +263,8 @@ impl Unsettled {
         if !functions.has_looked(self.look) {
             return None;
         }
+        // Statements that were read without knowing these are read again, whether or not the look has found a change.
+        self.generation = READ_UNKNOWN;
         let catalog = functions.load();
         let mut calls = Calls::default();
         let mut pins = Pins::default();

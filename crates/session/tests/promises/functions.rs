@@ -288,6 +288,46 @@ fn a_departure_waits_until_it_is_known_what_prepared_statements_have_called() {
 }
 
 #[test]
+fn a_statement_that_was_read_while_functions_were_not_watched_is_read_again_behind_the_look() {
+    let sql = "select plain(1), set_tenant('a')";
+    let (mut talk, functions) = calling();
+    functions.is_not_watched();
+    talk.client(&[parse("s", sql), describe("s"), sync()]);
+    talk.server(&[m('1'), takes(&[]), returns(&["a"]), ready('I')]);
+    look(&functions, None);
+    assert!(talk.session.settle_calls());
+    for _ in 0..2 {
+        talk.client(&[bind("s"), execute(), sync()]);
+        talk.server(&[m('2'), complete("SELECT 1"), ready('I')]);
+        assert!(talk.session.must_read_back());
+        talk.reads_back(&[Some("a")]);
+        assert_eq!(talk.session.movability(), Ok(()));
+    }
+    let (mut talk, functions) = calling();
+    functions.is_not_watched();
+    talk.client(&[parse("s", "select plain(1)"), describe("s"), sync()]);
+    talk.server(&[m('1'), takes(&[]), returns(&["a"]), ready('I')]);
+    look(&functions, None);
+    assert!(talk.session.settle_calls());
+    talk.client(&[bind("s"), execute(), sync()]).server(&[m('2'), complete("SELECT 1"), ready('I')]);
+    talk.ran("listen c", &["LISTEN"]);
+    assert_eq!(talk.session.movability(), Err(PinReason::Listen));
+    let left = talk.session.connection_state();
+    assert!(left.proof().is_some(), "what it has called is asked for, as DISCARD ALL undoes the rest");
+}
+
+#[test]
+fn values_are_read_once_what_else_was_called_is_known_to_be_harmless() {
+    let (mut talk, functions) = calling();
+    talk.ran("select new_one(), set_tenant('a')", &["SELECT 1"]);
+    assert!(!talk.session.must_read_back());
+    look(&functions, Some(catalog(&[("new_one", FunctionEffect::default())])));
+    assert!(talk.session.must_read_back());
+    talk.reads_back(&[Some("a")]);
+    assert_eq!(talk.session.movability(), Ok(()));
+}
+
+#[test]
 fn what_a_session_defines_is_read_before_it_is_believed() {
     let (mut talk, functions) = calling();
     talk.ran(
