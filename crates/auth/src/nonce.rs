@@ -13,8 +13,11 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 /// When the operating system gives no random bytes.
 pub fn nonce() -> Result<String, getrandom::Error> {
     let drawn: [u8; NONCE_BYTES] = random()?;
-    let halves = drawn.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    Ok(halves.map(|half| char::from(DIGITS[usize::from(half)])).collect())
+    let mut nonce = String::with_capacity(2 * NONCE_BYTES);
+    for half in drawn.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
+        nonce.push(char::from(DIGITS[usize::from(half)]));
+    }
+    Ok(nonce)
 }
 
 #[cfg(test)]

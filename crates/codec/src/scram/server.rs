@@ -9,6 +9,12 @@ use super::message::{BindingFlag, ClientFinal, ClientFirst};
 use super::verifier::Verifier;
 use super::{ChannelBinding, ScramError};
 
+/// Bytes of a server's first message without the nonce: a salt of 16 bytes, as PostgreSQL makes them, and the iterations.
+const SERVER_FIRST_BYTES: usize = 48;
+
+/// Bytes of its last: a signature in base64.
+const SERVER_FINAL_BYTES: usize = 46;
+
 /// A server's side of one exchange.
 ///
 /// ```text
@@ -52,9 +58,11 @@ impl ServerExchange {
         };
         let first = ClientFirst::parse(message)?;
         check_flag(first.flag, &self.channel_binding)?;
-        let nonce = format!("{}{server_nonce}", first.nonce);
-        let salt = BASE64.encode(&self.verifier.salt);
-        let server_first = format!("r={nonce},s={salt},i={}", self.verifier.iterations);
+        let nonce = [first.nonce, &server_nonce].concat();
+        let mut server_first = String::with_capacity(SERVER_FIRST_BYTES + nonce.len());
+        server_first.extend(["r=", &nonce, ",s="]);
+        BASE64.encode_string(&self.verifier.salt, &mut server_first);
+        server_first.extend([",i=", &self.verifier.iterations.to_string()]);
         let reply = server_first.clone().into_bytes();
         self.state = ServerExchangeState::AwaitingFinal {
             flag: first.flag,
@@ -82,17 +90,19 @@ impl ServerExchange {
         if !bool::from(last.nonce.as_bytes().ct_eq(nonce.as_bytes())) {
             return Err(ScramError::NonceMismatch);
         }
-        let auth_message = format!("{client_first_bare},{server_first},{}", last.without_proof);
+        let auth_message = [&client_first_bare, &server_first, last.without_proof].join(",");
         let auth_message = auth_message.as_bytes();
         // Whoever made the proof knows ClientKey; H(ClientKey) is what the verifier keeps.
         let client_signature = self.verifier.stored_key.client_signature(auth_message);
         let client_key = ClientKey::new(xor(&last.proof, &client_signature));
-        let signature = BASE64.encode(self.verifier.server_key.signature(auth_message));
+        let mut answer = String::with_capacity(SERVER_FINAL_BYTES);
+        answer.push_str("v=");
+        BASE64.encode_string(self.verifier.server_key.signature(auth_message), &mut answer);
         // Last, so that the time taken does not tell a mock verifier from a wrong password.
         if !self.verifier.accepts(&client_key) {
             return Err(ScramError::AuthenticationFailed);
         }
-        Ok((format!("v={signature}").into_bytes(), client_key))
+        Ok((answer.into_bytes(), client_key))
     }
 
     /// Whether the client's last message binds to the TLS session its first one announced.
