@@ -9,6 +9,9 @@ use crate::limits::{NAME_BYTES_MAX, STARTUP_PACKET_MAX};
 /// Length word and version, which come before the parameters.
 const PREFIX: usize = 8;
 
+/// What the names of protocol options begin with.
+const PROTOCOL_OPTION: &[u8] = b"_pq_.";
+
 /// A StartupMessage whose layout was checked and which names a user.
 ///
 /// Kept as the bytes that came, so that it goes on to a server unchanged, unknown protocol
@@ -18,6 +21,17 @@ pub struct StartupMessage {
     version: ProtocolVersion,
     /// Names and values, each ended by NUL, and the NUL that ends the list.
     body: Box<[u8]>,
+    /// Whether the list has what few clients send, so that it is not looked for each time.
+    has: Extras,
+}
+
+/// What few clients send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Extras {
+    /// A parameter `options`.
+    options: bool,
+    /// A `_pq_.` parameter.
+    protocol_options: bool,
 }
 
 /// What kind of replication connection a client wants.
@@ -82,18 +96,22 @@ impl StartupMessage {
         if version.major != 3 {
             return Err(StartupError::UnsupportedProtocol(version));
         }
-        let mut rest = body;
-        while let Some((_, after)) = split_parameter(rest) {
+        let (mut rest, mut user, mut has) = (body, &[][..], Extras::default());
+        while let Some(((name, value), after)) = split_parameter(rest) {
             rest = after;
+            match name {
+                b"user" => user = value,
+                b"options" => has.options = true,
+                _ => has.protocol_options |= name.starts_with(PROTOCOL_OPTION),
+            }
         }
         if rest != [0] {
             return Err(StartupError::Layout);
         }
-        let message = Self { version, body: body.into() };
-        if message.user().is_empty() {
+        if user.is_empty() {
             return Err(StartupError::NoUser);
         }
-        Ok(message)
+        Ok(Self { version, body: body.into(), has })
     }
 
     /// The version asked for.
@@ -167,7 +185,8 @@ impl StartupMessage {
 
     /// The `_pq_.` parameters, which extend the protocol rather than set a variable.
     pub fn protocol_options(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.parameters().filter(|(name, _)| name.starts_with(b"_pq_."))
+        let looked_at = if self.has.protocol_options { self.parameters() } else { Parameters(&[]) };
+        looked_at.filter(|(name, _)| name.starts_with(PROTOCOL_OPTION))
     }
 
     /// Whether `user` is the only parameter, as in the health check HAProxy calls `pgsql-check`.
@@ -179,7 +198,8 @@ impl StartupMessage {
     /// The settings in the `options` parameter.
     #[must_use]
     pub fn options(&self) -> Options<'_> {
-        Options::new(self.get("options").unwrap_or_default())
+        let options = if self.has.options { self.get("options") } else { None };
+        Options::new(options.unwrap_or_default())
     }
 
     /// The same message without any parameter of this name. `user` stays: no session lacks one.
