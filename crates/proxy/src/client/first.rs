@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trunkline_codec::startup::{CancelRequest, FirstPacket, StartupError, StartupMessage, decode_first};
 use trunkline_net::Transport;
@@ -83,7 +83,7 @@ pub(crate) async fn read_startup(
             },
             Err(error) => return refuse(&error),
         };
-        let _ = buffer.split_to(consumed);
+        buffer.advance(consumed);
         let (was_asked, name, code) = match packet {
             FirstPacket::Startup(startup) => return StartupOutcome::Startup { startup, read_ahead: buffer },
             FirstPacket::Cancel(request) => return StartupOutcome::Cancel(request),

@@ -6,8 +6,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use trunkline_codec::scan::{FrameError, Piece, ScanPhase, Scanner};
 use zeroize::Zeroize as _;
 
-/// Bytes read from a socket at once during a login.
-const READ_BYTES: usize = 2 * 1024;
+/// Bytes read from a socket at once during a login: as many as for the startup packet, whose buffer is used again.
+const READ_BYTES: usize = 1024;
 
 /// One whole message, byte for byte.
 #[derive(Clone, Copy, Debug)]

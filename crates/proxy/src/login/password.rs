@@ -3,6 +3,7 @@
 //! What lets the session move is what that server's own method yields: the keys of SCRAM, the md5 form, or nothing
 //! where it asked for nothing. The password itself is kept only where servers ask for it.
 
+use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::BytesMut;
@@ -57,8 +58,10 @@ pub(super) async fn log_in(
     let who_is_it = PooledClient::Unproven;
     let pooled = seat.as_ref().map(|seat| Pooled { seat, names, who: who_is_it, start: None });
     let wanted = SessionState::new();
-    let taking = check_out(&mut search, who, &wanted, pooled);
-    let mut taken = unless_client_leaves(client, &client_read_ahead, taking).await??;
+    let mut taken = {
+        let taking = pin!(check_out(&mut search, who, &wanted, pooled));
+        unless_client_leaves(client, &client_read_ahead, taking).await??
+    };
     let proof = std::mem::take(&mut taken.login_reply.proof);
     let credentials = credentials.kept(startup.user(), proof);
     let relogin = Some(Relogin::new(worker, startup, credentials));

@@ -1,6 +1,7 @@
 //! The place of a client among those of its pools.
 
 use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::task::Poll;
 
 use trunkline_codec::startup::StartupMessage;
@@ -43,11 +44,11 @@ pub(super) fn tell_login(taken: &mut ReadyServer) {
 }
 
 /// Takes a server for a client, whose place in a queue is another's as soon as it leaves. One that has sent more already is
-/// not looked at: it may have closed its sending side and still want its answers.
+/// not looked at: it may have closed its sending side and still want its answers. By a pointer: the search is large.
 pub(super) async fn unless_client_leaves<T>(
     client: &Transport,
     read_ahead: &[u8],
-    taking: impl Future<Output = T>,
+    taking: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, LoginFailure> {
     let left = poll_fn(|cx| match client.poll_peek(cx, &mut [0]) {
         Poll::Ready(Ok(0) | Err(_)) if read_ahead.is_empty() => Poll::Ready(()),

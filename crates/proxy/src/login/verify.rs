@@ -3,6 +3,7 @@
 //!
 //! The exchange itself is in `trunkline_auth`: here its messages are sent and received.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -34,6 +35,9 @@ use crate::server::connection::check_out;
 use crate::server::pooled::{Pooled, PooledClient, means_of};
 use crate::server::take::{LoginAs, Search, TakeError};
 
+/// Bytes of the longest answer to a client, that with the server's parameters, as PostgreSQL has them.
+const LOGIN_ANSWER_BYTES: usize = 768;
+
 pub(super) async fn log_in(
     worker: &Rc<Worker>,
     (live, method): (&Live, ClientMethod),
@@ -44,6 +48,7 @@ pub(super) async fn log_in(
     limit: &LoginDeadline,
 ) -> Result<Authenticated, LoginFailure> {
     let (version, mut preface) = version::negotiate(&startup, version::newest(worker, request))?;
+    preface.reserve(LOGIN_ANSWER_BYTES);
     let mut dialogue = Dialogue { client, reader: MessageReader::frontend(read_ahead), out: &mut preface };
     let credentials = authenticate(worker, (live, method), &mut dialogue, request).await?;
     let client_read_ahead = dialogue.reader.into_read_ahead();
@@ -67,8 +72,11 @@ pub(super) async fn log_in(
         start: None,
     });
     let wanted = SessionState::new();
-    let taking = check_out(&mut search, who, &wanted, pooled);
-    let taken = match unless_client_leaves(client, &client_read_ahead, taking).await? {
+    let taken = {
+        let taking = pin!(check_out(&mut search, who, &wanted, pooled));
+        unless_client_leaves(client, &client_read_ahead, taking).await?
+    };
+    let taken = match taken {
         Ok(mut taken) => {
             tell_login(&mut taken);
             taken
