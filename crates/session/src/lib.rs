@@ -103,6 +103,7 @@ pub use position::{Position, PositionReader, ask_position};
 pub use record::{Completion, Sink, StatementKind, StatementRecord, Timing};
 pub use recovery::loss::{LossPlan, RecoveryOptions, ServerLoss};
 pub use rewritten::Rewritten;
+pub use sampling::FirstStatements;
 pub use session::Session;
 pub use settings::{
     Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, StatementNames, Tracking,

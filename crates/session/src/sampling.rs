@@ -3,6 +3,8 @@
 //! Reading the SQL costs more than all else that is done for a short statement, so a busy session samples: every so many
 //! statements, by number and not by time, because then a statement that takes long is as likely to be drawn as any.
 
+use std::time::Instant;
+
 use crate::limits::SAMPLED_SQL_BYTES_MAX;
 use crate::sql::fingerprint::Fingerprint;
 
@@ -35,9 +37,37 @@ enum Sampled {
     Sent(u64, Fingerprint),
 }
 
+/// Which of the sessions that begin one after another have their first statement drawn. Of clients that connect, ask once and
+/// leave there are as many statements as of one that is busy.
+#[derive(Debug)]
+pub struct FirstStatements {
+    since: Instant,
+    sampler: Sampler,
+}
+
+impl FirstStatements {
+    /// For sessions that begin from now on.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        FirstStatements { since: now, sampler: Sampler::new() }
+    }
+
+    /// Whether to draw the first statement of the session that begins at `now`;
+    /// [`Session::leave_out_first_sample`](crate::Session::leave_out_first_sample) is for the others.
+    pub fn draws(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.since).as_nanos();
+        self.sampler.draws(u64::try_from(passed).unwrap_or(u64::MAX))
+    }
+}
+
 impl Sampler {
     pub(crate) fn new() -> Self {
         Self { every: 1, skip: 0, drawn: 0, sampled: Sampled::None }
+    }
+
+    /// One that leaves out the first statement.
+    pub(crate) fn behind_the_first() -> Self {
+        Self { skip: 1, ..Self::new() }
     }
 
     /// Whether to draw the statement that is sent, or bound, at `now`.
@@ -101,9 +131,27 @@ fn fingerprint(sql: &[u8]) -> Fingerprint {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const MS: u64 = 1_000_000;
+
+    #[test]
+    fn of_sessions_that_begin_slowly_all_are_drawn_and_of_many_at_one_time_some() {
+        for (gap, few, many) in [(100 * MS, 2000, 2000), (MS / 2, 20, 160)] {
+            let begun = Instant::now();
+            let mut first = FirstStatements::new(begun);
+            let drawn = (1..=2000).filter(|n| first.draws(begun + Duration::from_nanos(n * gap))).count();
+            assert!((few..=many).contains(&drawn), "{drawn} each {gap} ns");
+        }
+    }
+
+    #[test]
+    fn a_session_whose_first_statement_is_left_out_has_its_second_drawn() {
+        let mut sampler = Sampler::behind_the_first();
+        assert_eq!([MS, 200 * MS, 400 * MS].map(|now| sampler.draws(now)), [false, true, true]);
+    }
 
     #[test]
     fn a_slow_session_has_all_of_its_statements_drawn_and_a_fast_one_some() {

@@ -12,9 +12,10 @@ mod slots;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::watch;
-use trunkline_session::{JournalPool, LoginParameters, Rewritten};
+use trunkline_session::{FirstStatements, JournalPool, LoginParameters, Rewritten};
 
 pub(crate) use self::auth_choice::AuthChoice;
 pub use self::auth_choice::{AuthReason, ChosenMode, SettledAuth};
@@ -52,6 +53,8 @@ pub(crate) struct Worker {
     /// Where a chunk becomes what goes to the other side, if that differs.
     pub(crate) rewritten: RefCell<Rewritten>,
     pub(crate) journals: RefCell<JournalPool>,
+    /// Which of its new sessions have their first statement compared with those of other servers.
+    pub(crate) first_statements: RefCell<FirstStatements>,
     pub(crate) clock: PollClock,
     /// The parameters that the last login reported: the next one nearly always reports the same.
     pub(crate) parameters: RefCell<Arc<LoginParameters>>,
@@ -88,6 +91,7 @@ impl Worker {
             buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
             rewritten: RefCell::default(),
             journals: RefCell::default(),
+            first_statements: RefCell::new(FirstStatements::new(Instant::now())),
             clock: PollClock::default(),
             parameters: RefCell::default(),
             names: RefCell::default(),

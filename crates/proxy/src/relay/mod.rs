@@ -170,6 +170,9 @@ fn begun(worker: &Worker, live: &Live, new_session: &NewSession, now: Instant) -
     let mut session = Session::new(record::session_settings(live, new_session, role), now)
         .with_functions(new_session.functions.clone());
     session.process_at_login(new_session.info.process_id);
+    if !worker.first_statements.borrow_mut().draws(now) {
+        session.leave_out_first_sample();
+    }
     if member.is_some() {
         session.connection_taken(Arc::clone(name), role, Bytes::new(), state);
     }

@@ -116,6 +116,11 @@ impl Session {
         session
     }
 
+    /// The first statement gets no fingerprint: [`FirstStatements`](crate::FirstStatements) has not drawn it.
+    pub fn leave_out_first_sample(&mut self) {
+        self.sampler = Sampler::behind_the_first();
+    }
+
     /// Whether nothing is in progress, so that the server connection could be exchanged: all
     /// requests are answered, no transaction is open (not even the implicit one of extended
     /// messages without a Sync), no COPY, and neither side is inside a message.
