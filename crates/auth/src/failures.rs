@@ -197,6 +197,11 @@ impl FailureGuard {
         self.closings.subscribe()
     }
 
+    /// How often it has been: another number than before means that [`FailureGuard::closings`] has changed.
+    pub fn doors_closed(&self) -> u64 {
+        *self.closings.borrow()
+    }
+
     /// Notes that a user was let in.
     pub fn let_in(&self, limits: &FailureLimits, knock: Knock<'_>, now: Instant) {
         if limits.max == 0 || !self.has_any() {

@@ -11,6 +11,7 @@ use trunkline_topology::ClientAddress;
 
 use super::LoginFailure;
 use super::request::shown;
+use super::told::Told;
 use super::way::LoginWay;
 use crate::context::Worker;
 use crate::errors::{Refusal, says_wrong_proof};
@@ -69,12 +70,19 @@ impl Visitor<'_> {
         if let Poll::Ready(outcome) = poll_fn(|cx| Poll::Ready(exchange.as_mut().poll(cx))).await {
             return outcome;
         }
-        tokio::select! {
+        let (mut shut_out, mut told) = (pin!(self.shut_out(worker)), Told::default());
+        let mut closed = None;
+        poll_fn(|cx| {
             // The door first: what has come meanwhile is not looked at.
-            biased;
-            refusal = self.shut_out(worker) => Err(refusal.into()),
-            outcome = exchange => outcome,
-        }
+            let doors_closed = Some(worker.shared.failures.doors_closed());
+            let is_news = !told.wakes(cx) || closed != doors_closed;
+            closed = doors_closed;
+            if is_news && let Poll::Ready(refusal) = shut_out.as_mut().poll(cx) {
+                return Poll::Ready(Err(refusal.into()));
+            }
+            exchange.as_mut().poll(cx)
+        })
+        .await
     }
 
     /// Returns when the door is closed.

@@ -16,6 +16,7 @@ mod relay;
 mod relogin;
 mod request;
 mod ruling;
+mod told;
 mod verify;
 mod version;
 mod way;
@@ -48,7 +49,7 @@ use self::way::LoginWay;
 use crate::admission::SessionPermit;
 use crate::cancel::{CancelHandle, ShownProcess};
 use crate::client::first::{StartupOutcome, read_startup};
-use crate::context::{BoundListener, Live, RunPhase, Worker, log_connection};
+use crate::context::{BoundListener, Live, Worker, log_connection};
 use crate::errors::Refusal;
 use crate::pool::connection::ServerConnection;
 use crate::pool::seat::{ClientSeat, PoolSeat};
@@ -143,14 +144,10 @@ pub(crate) async fn establish(
     listener: &Arc<BoundListener>,
 ) -> Option<Box<NewSession>> {
     let limit = LoginDeadline::within(worker.shared.live().timeouts.login);
-    let mut phase = worker.phase.clone();
     let mut caller = Caller::new(peer, listener);
-    let outcome = tokio::select! {
-        // A login that waits for nothing sets no timer.
-        biased;
-        outcome = log_in(worker, client, &mut caller, listener, &limit) => outcome,
-        () = limit.passed() => Err(LoginFailure::Refused(Refusal::LoginTimeout)),
-        _ = phase.wait_for(|phase| *phase != RunPhase::Running) => Err(LoginFailure::Refused(Refusal::NoNewSessions)),
+    let outcome = {
+        let login = pin!(log_in(worker, client, &mut caller, listener, &limit));
+        limit.unless_over(worker, login).await
     };
     let mut out = BytesMut::new();
     match outcome {
