@@ -42,7 +42,7 @@ pub(crate) use self::digests::LoginDigests;
 pub(crate) use self::generation::DefaultsVersion;
 use self::history::History;
 pub(crate) use self::own::{RequestedSettings, RestoringLogin, SessionDefaults};
-use crate::limits::{DEFAULTS_AGE_MAX, DEFAULTS_NEWS_PATIENCE};
+use crate::limits::{DEFAULTS_AGE_MAX, DEFAULTS_AGE_OF_REUSE, DEFAULTS_NEWS_PATIENCE};
 
 /// The defaults of each server. Dropping it ends the tasks that read them.
 #[derive(Debug)]
@@ -103,14 +103,22 @@ impl ServerDefaults {
         self.looked.notify_waiters();
     }
 
-    /// Whether a new client may get a connection at `now`; `None` where a look will tell soon.
+    /// A new client is to get a connection of an earlier login at `now`: whether it may; `None` where a look will tell soon.
+    /// Has the defaults read, unless they were a moment ago.
     fn reuse(&self, now: Instant) -> Option<Reuse> {
-        let oldest = now.checked_sub(DEFAULTS_AGE_MAX);
-        let is_known = oldest.is_some_and(|oldest| self.history.load().has_looked_since(oldest));
-        if is_known {
-            return Some(Reuse::Known);
+        let history = self.history.load();
+        let has_looked_within =
+            |age| now.checked_sub(age).is_some_and(|oldest| history.has_looked_since(oldest));
+        let known = match (has_looked_within(DEFAULTS_AGE_MAX), self.is_failing.load(Ordering::Acquire)) {
+            (true, _) => Some(Reuse::Known),
+            (false, true) => Some(Reuse::Unknown),
+            (false, false) => None,
+        };
+        // One that fails is tried again in its own time.
+        if known != Some(Reuse::Unknown) && !has_looked_within(DEFAULTS_AGE_OF_REUSE) {
+            self.login.notify_one();
         }
-        self.is_failing.load(Ordering::Acquire).then_some(Reuse::Unknown)
+        known
     }
 }
 
@@ -203,11 +211,7 @@ impl Defaults {
     /// be read; for a login that would get a connection of an earlier one. One that is late is not waited for any longer.
     pub(crate) async fn before_reuse(&self, id: ServerId) -> Reuse {
         let Some(server) = self.of(id) else { return Reuse::Known };
-        let known = server.reuse(Instant::now());
-        if known != Some(Reuse::Unknown) {
-            server.login.notify_one();
-        }
-        if let Some(known) = known {
+        if let Some(known) = server.reuse(Instant::now()) {
             return known;
         }
         let told = async {

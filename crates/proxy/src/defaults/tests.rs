@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use futures_util::FutureExt as _;
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
 use trunkline_topology::ServerId;
@@ -15,7 +16,7 @@ use super::history::History;
 use super::own::{LoginTime, confirmed};
 use super::startup::extended;
 use super::{Reuse, ServerDefaults};
-use crate::limits::{DEFAULTS_AGE_MAX, DEFAULTS_GENERATIONS_MAX, DEFAULTS_ROWS_MAX};
+use crate::limits::{DEFAULTS_AGE_MAX, DEFAULTS_AGE_OF_REUSE, DEFAULTS_GENERATIONS_MAX, DEFAULTS_ROWS_MAX};
 
 /// A database, a role and a setting; an empty name is for all.
 type Row = (&'static str, &'static str, &'static str);
@@ -234,6 +235,22 @@ fn all_that_may_have_been_in_force_during_a_login_is_noticed() {
         history = history.found(Arc::clone(next), at(40 + n), at(40 + n));
     }
     assert_eq!(in_force(&history, 5, 9), [one], "the oldest is kept no more");
+}
+
+#[test]
+fn a_client_of_an_earlier_login_has_defaults_read_that_are_not_fresh() {
+    let (server, looked) = (ServerDefaults::default(), Instant::now());
+    let is_asked_at = |after: Duration| {
+        let age = server.reuse(looked + after);
+        (age, server.login.notified().now_or_never().is_some())
+    };
+    assert_eq!(is_asked_at(Duration::ZERO), (None, true), "nothing is known yet");
+    server.publish(History::default().found(Arc::new(generation(&[], &[])), looked, looked));
+    let moment = Duration::from_millis(1);
+    assert_eq!(is_asked_at(DEFAULTS_AGE_OF_REUSE - moment), (Some(Reuse::Known), false));
+    assert_eq!(is_asked_at(DEFAULTS_AGE_OF_REUSE), (Some(Reuse::Known), true));
+    assert_eq!(is_asked_at(DEFAULTS_AGE_MAX - moment), (Some(Reuse::Known), true));
+    assert_eq!(is_asked_at(DEFAULTS_AGE_MAX), (None, true));
 }
 
 #[test]
