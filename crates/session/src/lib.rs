@@ -114,6 +114,7 @@ pub use sql::functions::{
     EffectsByName, FUNCTIONS_FINGERPRINT, FunctionCatalog, Functions, UnlistedFunctions,
 };
 pub use sql::operator_words::operator_words;
+pub use sql::plainness::{NotJudged, NotPlainByName, Plainness, PlainnessCatalog, PlainnessEpoch};
 pub use sql::source::FunctionSource;
 pub use sql::suspicious_names::names_temporary_schema;
 pub use sql::verb::command_word;

@@ -236,6 +236,7 @@ impl FunctionGraph {
             types: self.types.iter().map(|(oid, effect)| (*oid, shared(effect))).collect(),
             everything: self.is_everything_of_interest().then(|| shared(&self.everything)),
             unlisted: UnlistedFunctions::Unread,
+            plainness: None,
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::limits::FUNCTION_CHANGES_KEPT;
 use crate::names::cut_in_utf8;
 use crate::sql::function_effect::{FunctionEffect, RUN_SQL};
 use crate::sql::made::Made;
+use crate::sql::plainness::PlainnessCatalog;
 
 /// SQL for a value, a text, that changes whenever a user-defined function is created, replaced, altered or dropped. The same
 /// is asked of the server on which a session has called functions, under whatever `search_path` that has.
@@ -62,6 +63,8 @@ pub struct FunctionCatalog {
     pub everything: Option<Arc<FunctionEffect>>,
     /// How all other functions count.
     pub unlisted: UnlistedFunctions,
+    /// What may run on a standby; `None` until it was asked for and read.
+    pub plainness: Option<PlainnessCatalog>,
 }
 
 /// The function that a name before a parenthesis calls.
@@ -85,7 +88,16 @@ impl FunctionCatalog {
             .map(|name| (name.as_bytes().into(), effect_of(name)))
             .collect();
         let (words, operators) = (EffectsByName::new(), EffectsByName::new());
-        Self { built_in, functions, words, types: HashMap::new(), operators, everything: None, unlisted }
+        Self {
+            built_in,
+            functions,
+            words,
+            types: HashMap::new(),
+            operators,
+            everything: None,
+            unlisted,
+            plainness: None,
+        }
     }
 
     /// Whether SQL has to be searched for more than calls.
@@ -141,6 +153,8 @@ pub struct Functions {
     fingerprint: AtomicU64,
     /// The last look that could not read the functions.
     unreadable: AtomicU64,
+    /// A session wants to know what is plain.
+    pub(super) plainness_wanted: AtomicBool,
 }
 
 /// Whether anybody looks at the functions of a database.
@@ -207,6 +221,7 @@ impl Functions {
             changes: ArcSwap::default(),
             fingerprint: AtomicU64::new(NO_FINGERPRINT),
             unreadable: AtomicU64::new(0),
+            plainness_wanted: AtomicBool::new(false),
         }
     }
 
@@ -395,11 +410,17 @@ impl Functions {
     }
 
     pub(crate) fn load(&self) -> Guard<Arc<FunctionCatalog>> {
+        self.keep_in_use();
+        self.catalog.load()
+    }
+
+    /// The reader goes on looking.
+    #[inline]
+    pub(crate) fn keep_in_use(&self) {
         if !self.is_used.load(Ordering::Relaxed) {
             self.is_used.store(true, Ordering::Relaxed);
             self.reader.wake();
         }
-        self.catalog.load()
     }
 
     /// Whether SQL without calls must be searched, too.

@@ -14,6 +14,7 @@
 //! - [`functions`]: the functions of a database; [`made`]: what sessions create that runs some.
 //! - [`read`]: the effects of a request.
 //! - [`operator_words`]: operators that are written as keywords.
+//! - [`plainness`]: whether a standby may run it.
 //! - [`path_names`]: the names in a `search_path`.
 //! - [`references`]: the prepared statements it names.
 //! - `forms`: the forms of single statements.
@@ -34,6 +35,7 @@ mod lexer;
 pub(crate) mod made;
 pub(crate) mod operator_words;
 pub(crate) mod path_names;
+pub(crate) mod plainness;
 pub(crate) mod read;
 mod reader;
 pub(crate) mod references;

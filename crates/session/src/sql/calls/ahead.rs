@@ -8,7 +8,7 @@ use crate::sql::made::Made;
 
 /// Hashes of those names in SQL that what sessions have made may have. SQL of words of the language alone runs nothing.
 #[cold]
-pub(super) fn ahead_in(sql: &[u8], functions: &Functions) -> Vec<u64> {
+pub(crate) fn ahead_in(sql: &[u8], functions: &Functions) -> Vec<u64> {
     let made = functions.made();
     if *made == Made::Anything && names_made(sql) == Made::Nothing {
         return Vec::new();

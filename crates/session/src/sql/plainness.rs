@@ -1,0 +1,134 @@
+//! Whether SQL does the same on a hot standby as on the primary, or is refused there.
+//!
+//! A standby refuses what writes. What it runs and should not, since it answers differently there or has an effect that the
+//! primary should have, is known from the catalog: functions, and the objects that run them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use trunkline_codec::ids::Lsn;
+
+use super::calls::{ahead, plain};
+use super::functions::Functions;
+
+/// Whether SQL that reads may run on a standby.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plainness {
+    /// A standby answers as the primary does, or refuses.
+    Plain,
+    /// Only the primary gives the right answer: the SQL uses this object, which is named for people.
+    NotPlain(Arc<str>),
+    /// It is not known: the primary, too.
+    Unknown(NotJudged),
+}
+
+/// Why the plainness of SQL is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotJudged {
+    /// The catalog has not been read yet, or cannot be.
+    Unread,
+    /// The catalog may have changed since it was read.
+    Changing,
+    /// It names a function or relation that the catalog has not, perhaps a new one.
+    NoSuchName,
+    /// It cannot be split into tokens, or has names that are not in UTF-8 or are escaped.
+    Unscannable,
+}
+
+impl NotJudged {
+    /// In words.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unread => "the catalog is not read",
+            Self::Changing => "the catalog may have changed",
+            Self::NoSuchName => "a name is not in the catalog",
+            Self::Unscannable => "the text is not understood",
+        }
+    }
+}
+
+/// What a verdict was found by. It counts while [`Functions::is_plainness_of`] says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainnessEpoch(u64);
+
+/// What is not plain, by the name that has to appear in SQL.
+pub type NotPlainByName = HashMap<Box<[u8]>, Arc<str>>;
+
+/// What plainness is judged by: the objects of one database. Names are as the server stores them; the value of each is what is
+/// not plain, for people.
+#[derive(Debug, Default)]
+pub struct PlainnessCatalog {
+    /// Functions, also those of PostgreSQL; `None` for a plain one. Of functions of one name, the worst counts.
+    pub functions: HashMap<Box<[u8]>, Option<Arc<str>>>,
+    /// Relations of any schema, also those of PostgreSQL.
+    pub relations: HashSet<Box<[u8]>>,
+    /// Relations and types that are not plain, and functions that can be called like a column.
+    pub words: NotPlainByName,
+    /// Operators that are not plain.
+    pub operators: NotPlainByName,
+    /// Types that are not plain, by OID: they may be those of parameters.
+    pub types: HashMap<u32, Arc<str>>,
+    /// What runs without a name in the SQL, by an implicit cast for example.
+    pub everything: Option<Arc<str>>,
+    /// Where the server's WAL was when this was read, or later: only a standby that has replayed it has these objects.
+    pub position: Option<Lsn>,
+}
+
+impl Functions {
+    /// Judges SQL that reads, with the OIDs of the types that its parameters were declared with, four bytes each. The first call
+    /// has the reader begin to read what this needs: until then it is [`NotJudged::Unread`].
+    ///
+    /// The verdict may be kept with its epoch, by a fingerprint that keeps the names in the SQL apart.
+    pub fn plainness(&self, sql: &[u8], types: &[u8]) -> (Plainness, PlainnessEpoch) {
+        self.want_plainness();
+        // Before the catalog: one that is published in between makes the verdict an old one.
+        let epoch = PlainnessEpoch(self.generation());
+        let verdict = match self.may_judge(sql) {
+            Ok(()) => match &self.load().plainness {
+                Some(catalog) => plain::judge(sql, types, catalog),
+                None => Plainness::Unknown(NotJudged::Unread),
+            },
+            Err(why) => Plainness::Unknown(why),
+        };
+        (verdict, epoch)
+    }
+
+    /// Whether a verdict on this SQL that was kept with `epoch` still counts. It reads a few numbers; the SQL only for the moment
+    /// until what a session has created is known. A verdict of the kind unknown must not be kept.
+    pub fn is_plainness_of(&self, epoch: PlainnessEpoch, sql: &[u8]) -> bool {
+        self.keep_in_use();
+        self.generation() == epoch.0 && self.may_judge(sql).is_ok()
+    }
+
+    /// The position of the catalog in force: a standby that has not replayed it may have other objects. `None` when it is not known.
+    ///
+    /// The catalog is that of the primary while one serves, and about a second old at most, by an interval or a few that a look
+    /// takes: what a session of this proxy creates is waited for, what others create may be missed so long.
+    pub fn plainness_position(&self) -> Option<Lsn> {
+        self.load().plainness.as_ref()?.position
+    }
+
+    /// Whether the reader must find out what is plain.
+    #[must_use]
+    pub fn wants_plainness(&self) -> bool {
+        self.plainness_wanted.load(Ordering::Relaxed)
+    }
+
+    fn want_plainness(&self) {
+        if !self.wants_plainness() && !self.plainness_wanted.swap(true, Ordering::AcqRel) {
+            self.next_look();
+        }
+    }
+
+    fn may_judge(&self, sql: &[u8]) -> Result<(), NotJudged> {
+        if !self.is_current() {
+            return Err(NotJudged::Changing);
+        }
+        if self.is_change_ahead() && !ahead::ahead_in(sql, self).is_empty() {
+            return Err(NotJudged::Changing);
+        }
+        Ok(())
+    }
+}
