@@ -258,6 +258,9 @@ pub const FUNCTION_USERS_MAX: usize = 100_000;
 /// Rounds of searching for dependents, and for functions that mention them, with the same consequence.
 pub const FUNCTION_ROUNDS_MAX: usize = 16;
 
+/// Relations read from one database. With more, nothing of it is known to be fit for a standby.
+pub const PLAINNESS_RELATIONS_MAX: usize = 100_000;
+
 /// How long the first sessions of a database wait for the first look at its functions.
 pub const FUNCTIONS_FIRST_LOOK_PATIENCE: Duration = Duration::from_secs(3);
 

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, watch};
 use super::Health;
 use super::judge_task::{JudgeCommand, Published};
 use super::watchers::AllSignals;
+use crate::login::MonitorLogin;
 use crate::termination::Sighting;
 use trunkline_topology::{ServerId, Snapshot};
 
@@ -22,13 +23,19 @@ impl ByHand {
     /// Verdicts that begin with `snapshot`.
     #[must_use]
     pub fn new(snapshot: Snapshot) -> (Health, Self) {
+        Self::with_login(snapshot, MonitorLogin::default())
+    }
+
+    /// The same where the monitoring role can log in.
+    #[must_use]
+    pub fn with_login(snapshot: Snapshot, login: MonitorLogin) -> (Health, Self) {
         let signals = AllSignals::default();
         for server in &snapshot.servers {
             let _woken_by_nobody = signals.enter(server.id);
         }
         let published = Published::new(snapshot, 0);
         let (commands, commanded) = mpsc::channel(1);
-        let login = watch::Sender::default();
+        let login = watch::Sender::new(Arc::new(login));
         let health = Health::new(published.clone(), commands, login, signals.clone(), None);
         (health, ByHand { published, signals, _commands: commanded })
     }

@@ -1,6 +1,10 @@
 //! The effect of a function on a session, without that of the functions it calls.
 
+use std::sync::Arc;
+
 use trunkline_session::{FunctionEffect, FunctionSource, PinReason};
+
+mod plain;
 
 /// A function as `pg_proc` has it.
 #[derive(Clone, Debug)]
@@ -29,6 +33,8 @@ pub(super) struct Function {
     /// The names in its source, if the source can be read.
     pub(super) source: Option<FunctionSource>,
     pub(super) is_attribute: bool,
+    /// Why a standby must not run it, by itself.
+    pub(super) not_plain: Option<Arc<str>>,
 }
 
 /// Extensions whose functions do not change the state of a session, except for [`EXCEPTIONS`]. Sorted.
@@ -138,8 +144,15 @@ impl Function {
         for key in &row.sets {
             effect.add(&FunctionEffect::of_clause(key));
         }
+        let not_plain = plain::not_plain(&row, &effect, source.as_ref());
         let FunctionRow { oid, name, is_attribute, .. } = row;
-        Self { oid, name, effect, source, is_attribute }
+        Self { oid, name, effect, source, is_attribute, not_plain }
+    }
+
+    /// The same with nothing but what makes it unfit for a standby as its effect.
+    pub(super) fn of_standby(&self) -> Self {
+        let effect = self.not_plain.clone().map(FunctionEffect::not_plain).unwrap_or_default();
+        Self { effect, ..self.clone() }
     }
 }
 

@@ -11,10 +11,11 @@ use trunkline_session::FunctionEffect;
 use trunkline_topology::{Endpoint, ServerId, Snapshot};
 
 use super::classify::FunctionRow;
-use super::graph::{Dependency, Dependent};
+use super::graph::{Dependency, Dependent, RelationKind, RelationRow};
 use super::sql;
-use crate::limits::{FUNCTION_LOOK_TIMEOUT, FUNCTION_USERS_MAX};
+use crate::limits::{FUNCTION_LOOK_TIMEOUT, FUNCTION_USERS_MAX, PLAINNESS_RELATIONS_MAX};
 use trunkline_auth::secrets::{to_ask, without_hosts};
+use trunkline_codec::ids::Lsn;
 
 /// The time limit to connect and log in to one server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,6 +43,7 @@ struct EachLook {
     callers_fingerprint: Statement,
     names_fingerprint: Statement,
     has_event_trigger: Statement,
+    relations_fingerprint: Statement,
 }
 
 impl EachLook {
@@ -51,6 +53,7 @@ impl EachLook {
             callers_fingerprint: client.prepare(sql::CALLERS_FINGERPRINT).await?,
             names_fingerprint: client.prepare(sql::NAMES_FINGERPRINT).await?,
             has_event_trigger: client.prepare(sql::HAS_EVENT_TRIGGER).await?,
+            relations_fingerprint: client.prepare(sql::RELATIONS_FINGERPRINT).await?,
         })
     }
 }
@@ -210,6 +213,37 @@ impl CatalogConnection {
         Ok(CatalogFingerprint(column(&row, 0)?))
     }
 
+    pub(super) async fn relations_fingerprint(&self) -> Result<CatalogFingerprint, FunctionsReadError> {
+        Ok(CatalogFingerprint(column(&self.ask_one(&self.asked.relations_fingerprint).await?, 0)?))
+    }
+
+    /// The relations that a statement can read, if they are not too many.
+    pub(super) async fn relations(&self) -> Result<Vec<RelationRow>, FunctionsReadError> {
+        let most = i64::try_from(PLAINNESS_RELATIONS_MAX).unwrap_or(i64::MAX).saturating_add(1);
+        let rows = self.ask(sql::RELATIONS, &[&most]).await?;
+        if rows.len() > PLAINNESS_RELATIONS_MAX {
+            return Err(FunctionsReadError::TooMany("relations"));
+        }
+        let relation = |row| {
+            let kind = match column(row, 2)? {
+                "f" => RelationKind::Foreign,
+                "S" => RelationKind::Sequence,
+                "system view" => RelationKind::SystemView,
+                _table_or_view => RelationKind::Other,
+            };
+            Ok(RelationRow { oid: column(row, 0)?, name: name(row, 1)?, kind })
+        };
+        rows.iter().map(relation).collect()
+    }
+
+    /// Where the server's log is; `None` where it does not tell.
+    pub(super) async fn position(&self) -> Option<Lsn> {
+        let asked = self.ask(sql::POSITION, &[]).await;
+        let rows =
+            asked.inspect_err(|error| tracing::debug!(%error, "the server does not tell a position")).ok()?;
+        column::<&str>(rows.first()?, 0).ok()?.parse().ok().map(Lsn)
+    }
+
     /// The built-in functions: OID and name.
     pub(super) async fn built_in(&self) -> Result<Vec<(u32, Box<[u8]>)>, FunctionsReadError> {
         let rows = self.ask(sql::BUILT_IN, &[]).await?;
@@ -245,17 +279,17 @@ impl CatalogConnection {
         };
         let (read, written) = (pattern(|_any| true), pattern(FunctionEffect::changes_session));
         let rows = self.ask(sql::USERS_OF_BUILT_IN, &[&oids, &read, &written]).await?;
-        let dependency = |row| {
-            let function: u32 = column(row, 2)?;
-            let effect =
-                of_interest.iter().find(|(oid, _)| *oid == function).map(|(_, effect)| effect.clone());
-            Ok(Dependency {
-                class: column(row, 0)?,
-                object: column(row, 1)?,
-                effect: effect.unwrap_or_default(),
-            })
-        };
-        rows.iter().map(dependency).collect()
+        dependencies_on(of_interest, &rows)
+    }
+
+    /// Reads what shows one of these views of PostgreSQL.
+    pub(super) async fn users_of_system_views(
+        &self,
+        views: &[(u32, FunctionEffect)],
+    ) -> Result<Vec<Dependency>, FunctionsReadError> {
+        let alternatives: Vec<String> = views.iter().map(|(oid, _)| oid.to_string()).collect();
+        let pattern = format!(":relid ({}) ", alternatives.join("|"));
+        dependencies_on(views, &self.ask(sql::USERS_OF_SYSTEM_VIEWS, &[&pattern]).await?)
     }
 
     /// Reads what depends on these, directly or not.
@@ -291,13 +325,26 @@ impl CatalogConnection {
                 "word" => Dependent::Word { oid: column(row, 2)?, name: name(row, 3)? },
                 "type" => Dependent::Type { oid: column(row, 2)?, name: name(row, 3)? },
                 "operator" => Dependent::Operator(name(row, 3)?),
-                _cast_or_class => Dependent::Nameless,
+                _cast_class_or_text_search => Dependent::Nameless,
             };
             let effect = usize::try_from(number).ok().and_then(|number| effects.get(number));
             users.extend(effect.map(|effect| (user, (*effect).clone())));
         }
         Ok(users)
     }
+}
+
+/// What depends on these objects of PostgreSQL: class, OID, and the object's OID.
+fn dependencies_on(
+    objects: &[(u32, FunctionEffect)],
+    rows: &[PgRow],
+) -> Result<Vec<Dependency>, FunctionsReadError> {
+    let dependency = |row| {
+        let on: u32 = column(row, 2)?;
+        let effect = objects.iter().find(|(oid, _)| *oid == on).map(|(_, effect)| effect.clone());
+        Ok(Dependency { class: column(row, 0)?, object: column(row, 1)?, effect: effect.unwrap_or_default() })
+    };
+    rows.iter().map(dependency).collect()
 }
 
 async fn in_time<T>(

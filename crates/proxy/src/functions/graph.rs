@@ -9,6 +9,10 @@ use trunkline_session::{
     operator_words,
 };
 
+mod plain;
+
+pub(super) use plain::{RelationKind, RelationRow, not_plain_built_in};
+
 use super::BuiltIn;
 use super::classify::Function;
 use crate::limits::FUNCTION_EFFECTS_BYTES_MAX;
@@ -248,7 +252,7 @@ fn bytes_of(effect: &FunctionEffect) -> usize {
 
 /// An effect that leaves nothing on a connection does not matter to statements that use a relation.
 fn dependency(function: &Function) -> Option<Dependency> {
-    function.effect.leaves_something().then(|| Dependency {
+    function.effect.concerns_users().then(|| Dependency {
         class: PG_PROC,
         object: function.oid,
         effect: function.effect.clone(),
@@ -273,7 +277,14 @@ mod tests {
     fn function(oid: u32, name: &str, source: &str) -> Function {
         let source = FunctionSource::read(source.as_bytes());
         let effect = source.effect.clone();
-        Function { oid, name: name.as_bytes().into(), effect, source: Some(source), is_attribute: false }
+        Function {
+            oid,
+            name: name.as_bytes().into(),
+            effect,
+            source: Some(source),
+            is_attribute: false,
+            not_plain: None,
+        }
     }
 
     fn effect_of(graph: &FunctionGraph, name: &str) -> FunctionEffect {

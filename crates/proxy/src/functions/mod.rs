@@ -9,6 +9,7 @@
 //! - `sql`: the queries.
 //! - `classify`: the effect of one function by itself.
 //! - `graph`: the effects of what calls it.
+//! - `standby`: which of PostgreSQL's own functions and views a standby answers as the primary does.
 //! - `built_in`: PostgreSQL's own functions, until some are read.
 
 mod built_in;
@@ -18,8 +19,11 @@ mod connection;
 mod graph;
 mod read;
 mod sql;
+mod standby;
 #[expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

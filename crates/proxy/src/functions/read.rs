@@ -1,15 +1,17 @@
 //! One check of a database: has something changed, and what are the effects of its functions now?
 
+mod plainness;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use trunkline_session::{FunctionCatalog, FunctionEffect, UnlistedFunctions};
+use trunkline_session::{FunctionCatalog, FunctionEffect, Functions, UnlistedFunctions};
 
 use super::classify::Function;
 use super::connection::{
     CatalogConnection, CatalogFingerprint, FunctionsFingerprint, FunctionsReadError, ReadFrom,
 };
-use super::graph::FunctionGraph;
+use super::graph::{Dependency, FunctionGraph, not_plain_built_in};
 use super::{BuiltIn, StoreShared};
 use crate::limits::{FUNCTION_ROUNDS_MAX, FUNCTION_SOURCES_MAX, FUNCTIONS_MAX};
 use crate::settings::UserFunctions;
@@ -26,6 +28,21 @@ pub(super) struct FunctionsReader {
     named: Vec<u32>,
     fingerprints: Option<Fingerprints>,
     has_event_trigger: bool,
+    /// The last check has read what is plain, too.
+    has_plainness: bool,
+}
+
+/// Whether a check finds out what is fit for a standby.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PlainnessWish {
+    Wanted,
+    NotWanted,
+}
+
+impl PlainnessWish {
+    pub(super) fn of(functions: &Functions) -> Self {
+        if functions.wants_plainness() { Self::Wanted } else { Self::NotWanted }
+    }
 }
 
 /// What changes whenever functions, or objects that run them, do.
@@ -34,13 +51,23 @@ struct Fingerprints {
     functions: FunctionsFingerprint,
     callers: CatalogFingerprint,
     names: CatalogFingerprint,
+    /// Empty when nobody wants to know what is plain.
+    relations: CatalogFingerprint,
 }
 
 impl Fingerprints {
-    async fn read(connection: &CatalogConnection, named: &[u32]) -> Result<Self, FunctionsReadError> {
+    async fn read(
+        connection: &CatalogConnection,
+        named: &[u32],
+        wish: PlainnessWish,
+    ) -> Result<Self, FunctionsReadError> {
         let functions = connection.functions_fingerprint().await?;
         let callers = connection.callers_fingerprint().await?;
-        Ok(Self { functions, callers, names: connection.names_fingerprint(named).await? })
+        let relations = match wish {
+            PlainnessWish::Wanted => connection.relations_fingerprint().await?,
+            PlainnessWish::NotWanted => CatalogFingerprint::default(),
+        };
+        Ok(Self { functions, callers, names: connection.names_fingerprint(named).await?, relations })
     }
 }
 
@@ -51,6 +78,8 @@ struct BuiltInFunctions {
     names: BuiltIn,
     /// Those with an effect, by OID.
     of_interest: Vec<(u32, FunctionEffect)>,
+    /// Those that are not plain, by OID.
+    not_plain: Vec<(u32, FunctionEffect)>,
 }
 
 impl FunctionsReader {
@@ -66,6 +95,7 @@ impl FunctionsReader {
             named,
             fingerprints,
             has_event_trigger: false,
+            has_plainness: false,
         }
     }
 
@@ -73,9 +103,12 @@ impl FunctionsReader {
     ///
     /// # Errors
     /// When it cannot be read: then everything is read at the next check.
-    pub(super) async fn look(&mut self) -> Result<Option<FunctionCatalog>, FunctionsReadError> {
+    pub(super) async fn look(
+        &mut self,
+        wish: PlainnessWish,
+    ) -> Result<Option<FunctionCatalog>, FunctionsReadError> {
         let looked = match self.shared.mode {
-            UserFunctions::Read => self.look_at_functions().await,
+            UserFunctions::Read => self.look_at_functions(wish).await,
             UserFunctions::Pin | UserFunctions::Trust => self.look_at_built_in().await,
         };
         if looked.is_err() {
@@ -123,13 +156,17 @@ impl FunctionsReader {
         self.functions = Arc::default();
         self.named = Vec::new();
         self.fingerprints = None;
+        self.has_plainness = false;
     }
 
-    async fn look_at_functions(&mut self) -> Result<Option<FunctionCatalog>, FunctionsReadError> {
+    async fn look_at_functions(
+        &mut self,
+        wish: PlainnessWish,
+    ) -> Result<Option<FunctionCatalog>, FunctionsReadError> {
         let (current, health) = (self.connection.take(), &self.shared.health);
         let connection =
             CatalogConnection::to_first(current, ReadFrom::Primary, health, &self.database).await?;
-        let changed = self.compare(&connection).await;
+        let changed = self.compare(&connection, wish).await;
         self.connection = Some(connection);
         changed
     }
@@ -137,25 +174,35 @@ impl FunctionsReader {
     async fn compare(
         &mut self,
         connection: &CatalogConnection,
+        wish: PlainnessWish,
     ) -> Result<Option<FunctionCatalog>, FunctionsReadError> {
         let is_version_new = self.built_in.as_ref().is_none_or(|read| read.version != connection.version);
         if is_version_new {
             self.read_built_in(connection).await?;
         }
         self.has_event_trigger = connection.has_event_trigger().await?;
-        let found = Fingerprints::read(connection, &self.named).await?;
-        if !is_version_new && self.fingerprints.as_ref() == Some(&found) {
+        let found = Fingerprints::read(connection, &self.named, wish).await?;
+        let is_wish_new = wish == PlainnessWish::Wanted && !self.has_plainness;
+        if !is_version_new && !is_wish_new && self.fingerprints.as_ref() == Some(&found) {
             return Ok(None);
         }
         // Several queries of one state: what is made anew between two of them would be missed.
         connection.begin().await?;
-        let mut found = Fingerprints::read(connection, &[]).await?;
+        let mut found = Fingerprints::read(connection, &[], wish).await?;
         if self.fingerprints.take().is_none_or(|known| known.functions != found.functions) {
             self.functions = read_functions(connection, &found.functions).await?;
         }
-        let (catalog, named) = self.follow(connection).await?;
+        let (mut catalog, mut named) = self.follow(connection).await?;
+        if wish == PlainnessWish::Wanted {
+            let plainness = self.plainness(connection, &mut named).await?;
+            catalog.plainness = plainness;
+        }
         found.names = connection.names_fingerprint(&named).await?;
         connection.commit().await?;
+        if let Some(plainness) = &mut catalog.plainness {
+            plainness.position = connection.position().await;
+        }
+        self.has_plainness = wish == PlainnessWish::Wanted;
         self.named = named;
         self.fingerprints = Some(found);
         Ok(Some(catalog))
@@ -176,14 +223,15 @@ impl FunctionsReader {
     async fn read_built_in(&mut self, connection: &CatalogConnection) -> Result<(), FunctionsReadError> {
         let rows = connection.built_in().await?;
         let effects = rows.iter().map(|(oid, name)| (*oid, FunctionEffect::of_name(name)));
-        let of_interest = effects.filter(|(_, effect)| effect.leaves_something()).collect();
+        let of_interest = effects.filter(|(_, effect)| effect.concerns_users()).collect();
+        let not_plain = not_plain_built_in(&rows);
         let names: HashSet<Box<[u8]>> = rows.into_iter().map(|(_, name)| name).collect();
         let names = {
             let known = self.shared.built_in.load_full();
             if *known == names { known } else { Arc::new(names) }
         };
         self.shared.built_in.store(Arc::clone(&names));
-        self.built_in = Some(BuiltInFunctions { version: connection.version, names, of_interest });
+        self.built_in = Some(BuiltInFunctions { version: connection.version, names, of_interest, not_plain });
         Ok(())
     }
 
@@ -194,31 +242,41 @@ impl FunctionsReader {
     ) -> Result<(FunctionCatalog, Vec<u32>), FunctionsReadError> {
         let Some(built_in) = &self.built_in else { return Err(FunctionsReadError::NoServer) };
         let functions = Arc::clone(&self.functions);
-        let (mut graph, mut dependencies) = aside(move || FunctionGraph::new(functions.to_vec())).await?;
+        let (graph, mut dependencies) = aside(move || FunctionGraph::new(functions.to_vec())).await?;
         dependencies.extend(connection.users_of_built_in(&built_in.of_interest).await?);
-        for _round in 0..FUNCTION_ROUNDS_MAX {
-            if graph.is_too_much() {
-                return Err(FunctionsReadError::TooMany("settings that functions change"));
-            }
-            if dependencies.is_empty() {
-                if graph.is_everything_of_interest() {
-                    tracing::warn!(
-                        db.name = %self.database,
-                        "a cast or an operator class of built-in types runs a function that changes sessions: all statements count as calls of it"
-                    );
-                }
-                let names = Arc::clone(&built_in.names);
-                return aside(move || (graph.catalog(names), graph.named())).await;
-            }
-            let users = connection.users(&dependencies).await?;
-            (graph, dependencies) = aside(move || {
-                let dependencies = graph.add_users(users);
-                (graph, dependencies)
-            })
-            .await?;
+        let graph = follow_users(connection, graph, dependencies).await?;
+        if graph.is_everything_of_interest() {
+            tracing::warn!(
+                db.name = %self.database,
+                "a cast or an operator class of built-in types runs a function that changes sessions: all statements count as calls of it"
+            );
         }
-        Err(FunctionsReadError::TooMany("functions that call each other by way of views"))
+        let names = Arc::clone(&built_in.names);
+        aside(move || (graph.catalog(names), graph.named())).await
     }
+}
+
+/// Adds what uses these, what uses that, and so on.
+async fn follow_users(
+    connection: &CatalogConnection,
+    mut graph: FunctionGraph,
+    mut dependencies: Vec<Dependency>,
+) -> Result<FunctionGraph, FunctionsReadError> {
+    for _round in 0..FUNCTION_ROUNDS_MAX {
+        if graph.is_too_much() {
+            return Err(FunctionsReadError::TooMany("settings that functions change"));
+        }
+        if dependencies.is_empty() {
+            return Ok(graph);
+        }
+        let users = connection.users(&dependencies).await?;
+        (graph, dependencies) = aside(move || {
+            let dependencies = graph.add_users(users);
+            (graph, dependencies)
+        })
+        .await?;
+    }
+    Err(FunctionsReadError::TooMany("functions that call each other by way of views"))
 }
 
 async fn read_functions(

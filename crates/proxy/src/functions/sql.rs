@@ -110,6 +110,30 @@ UNION ALL SELECT 'pg_proc'::regclass::oid, a.aggfnoid::oid, f.oid FROM pg_aggreg
  WHERE a.aggfnoid::oid >= 16384 AND f.oid = ANY (ARRAY[a.aggtransfn, a.aggfinalfn, a.aggcombinefn, \
   a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn]::oid[])";
 
+/// What shows one of PostgreSQL's own views: class and OID of the rule or policy, OID of the view. No dependencies on those are
+/// recorded. `$1` is a regular expression that finds them.
+pub(super) const USERS_OF_SYSTEM_VIEWS: &str = "\
+SELECT DISTINCT x.class, x.object, f.found[1]::oid FROM ( \
+ SELECT 'pg_rewrite'::regclass::oid, w.oid, w.ev_action::text FROM pg_rewrite w WHERE w.oid >= 16384 AND w.ev_type = '1' \
+ UNION ALL SELECT 'pg_policy'::regclass::oid, p.oid, p.polqual::text FROM pg_policy p WHERE p.polqual IS NOT NULL \
+) AS x(class, object, expression) CROSS JOIN LATERAL regexp_matches(x.expression, $1, 'g') f(found)";
+
+/// The relations that a statement can read, at most `$1`: OID, name and kind. Those of TOAST are left out.
+pub(super) const RELATIONS: &str = "\
+SELECT c.oid, convert_to(c.relname::text, 'UTF8'), \
+ CASE WHEN c.relkind = 'v' AND c.relnamespace = 'pg_catalog'::regnamespace THEN 'system view' ELSE c.relkind::text END \
+ FROM pg_class c WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p', 'S') LIMIT $1";
+
+/// A fingerprint that changes when a relation is created, dropped or renamed, or becomes a view.
+pub(super) const RELATIONS_FINGERPRINT: &str = "\
+SELECT concat_ws(' ', count(*), sum(hashtextextended(concat_ws(' ', c.oid, c.relname, c.relkind), 0))) \
+ FROM pg_class c WHERE c.oid >= 16384 AND c.relkind IN ('r', 'v', 'm', 'f', 'p', 'S')";
+
+/// Where the log is, or how far a standby has replayed it, as a number. Asked behind the reading: what was read is in the log before
+/// it. The end of what is inserted, since a commit that does not wait for the disk is visible before it is there.
+pub(super) const POSITION: &str = "\
+SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn)::text";
+
 /// All whose use may run the objects in the arrays `$1` (classes), `$2` (OIDs) and `$3` (numbers given by the
 /// proxy): number, kind, OID and name. At most `$4` rows. Those of the numbers `$5` matter to who reads only.
 ///
@@ -170,4 +194,6 @@ UNION ALL SELECT u.number, 'cast', u.object, ''::bytea FROM used u \
 UNION ALL SELECT u.number, 'operator class', u.object, ''::bytea FROM used u \
  JOIN pg_opclass o ON u.class = 'pg_opclass'::regclass AND o.oid = u.object \
  JOIN pg_am m ON m.oid = o.opcmethod WHERE o.opcintype < 16384 AND m.amname IN ('btree', 'hash') \
+UNION ALL SELECT u.number, 'text search', u.object, ''::bytea FROM used u \
+ WHERE NOT u.writes AND u.class IN ('pg_ts_parser'::regclass, 'pg_ts_template'::regclass, 'pg_conversion'::regclass) \
 LIMIT $4";

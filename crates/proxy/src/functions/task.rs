@@ -10,7 +10,7 @@ use trunkline_session::Functions;
 
 use super::StoreShared;
 use super::connection::FunctionsReadError;
-use super::read::FunctionsReader;
+use super::read::{FunctionsReader, PlainnessWish};
 use crate::limits::{
     FUNCTION_FAILURES_TOLD, FUNCTION_LOOK_INTERVAL, FUNCTION_LOOK_PAUSE_MAX, FUNCTION_LOOK_SHARE,
     FUNCTION_QUIET, FUNCTION_UNREADABLE_PAUSE, FUNCTIONS_KEPT,
@@ -29,7 +29,7 @@ pub(super) async fn run(
     loop {
         let began = Instant::now();
         let number = functions.look_begins();
-        let looked = reader.look().await;
+        let looked = reader.look(PlainnessWish::of(&functions)).await;
         if let Some((error, advice)) = warnings.of(&looked) {
             tracing::warn!(
                 db.name = %database, %error,

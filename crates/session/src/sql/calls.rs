@@ -14,6 +14,7 @@ use crate::sql::functions::{Called, FunctionCatalog, Functions, UnlistedFunction
 pub(crate) mod ahead;
 mod keywords;
 pub(crate) mod plain;
+mod relations;
 
 use keywords::{comes_before_a_call, comes_before_no_call, is_keyword};
 

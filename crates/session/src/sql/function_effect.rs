@@ -1,5 +1,7 @@
 //! The effect of a user-defined function on a session that calls it.
 
+use std::sync::Arc;
+
 use crate::limits::{READ_BACK_MAX, SETTING_NAME_MAX};
 use crate::pin::PinReason;
 use crate::pins::Pins;
@@ -18,6 +20,8 @@ pub struct FunctionEffect {
     pub uses_sequences: bool,
     /// It creates or changes objects. Where it changes the session, too, those may do so when they are used.
     pub creates: bool,
+    /// What a standby must not run, for people. It is followed apart from the rest, from which it may come.
+    pub not_plain: Option<Arc<str>>,
 }
 
 impl FunctionEffect {
@@ -34,6 +38,12 @@ impl FunctionEffect {
             return Self::pins(PinReason::UnknownSetting);
         }
         Self { sets: vec![key.into()], is_once: true, ..Self::default() }
+    }
+
+    /// Only the primary gives the right answer to what runs it; `cause` names it for people.
+    #[must_use]
+    pub fn not_plain(cause: Arc<str>) -> Self {
+        Self { not_plain: Some(cause), ..Self::default() }
     }
 
     /// The effect of the clause `SET key` of a function, whose value ends with the call; `pg_temp` stands for a
@@ -65,10 +75,10 @@ impl FunctionEffect {
         Self { pins, is_once, uses_sequences, ..Self::default() }
     }
 
-    /// Whether it changes nothing in the session and may be run again.
+    /// Whether it changes nothing in the session, may be run again, and anywhere.
     #[must_use]
     pub fn is_harmless(&self) -> bool {
-        !self.changes_session() && !self.is_once
+        !self.changes_session() && !self.is_once && self.not_plain.is_none()
     }
 
     /// Whether it changes something in the session.
@@ -77,10 +87,11 @@ impl FunctionEffect {
         !self.pins.is_empty() || !self.sets.is_empty()
     }
 
-    /// Whether it leaves something on the connection: what it changes in the session, or what it takes from sequences.
+    /// Whether who uses what runs it is concerned: by what it changes in the session or takes from sequences, or as it must run on
+    /// the primary.
     #[must_use]
-    pub fn leaves_something(&self) -> bool {
-        self.changes_session() || self.uses_sequences
+    pub fn concerns_users(&self) -> bool {
+        self.changes_session() || self.uses_sequences || self.not_plain.is_some()
     }
 
     /// What it makes beside temporary objects, such as an index on one, runs nothing that it does itself.
@@ -94,8 +105,10 @@ impl FunctionEffect {
 
     /// Adds the effect of `other`. Returns whether this one has grown.
     pub fn add(&mut self, other: &Self) -> bool {
-        let size =
-            |effect: &Self| (effect.pins.len(), effect.sets.len(), effect.is_once, effect.uses_sequences);
+        let size = |effect: &Self| {
+            let flags = (effect.is_once, effect.uses_sequences, effect.not_plain.is_some());
+            (effect.pins.len(), effect.sets.len(), flags)
+        };
         let before = size(self);
         self.pins.extend(&other.pins);
         for key in &other.sets {
@@ -109,6 +122,9 @@ impl FunctionEffect {
         }
         self.is_once |= other.is_once;
         self.uses_sequences |= other.uses_sequences;
+        if self.not_plain.is_none() {
+            self.not_plain.clone_from(&other.not_plain);
+        }
         self.see_what_it_creates();
         before != size(self)
     }

@@ -60,7 +60,9 @@ pub type NotPlainByName = HashMap<Box<[u8]>, Arc<str>>;
 /// not plain, for people.
 #[derive(Debug, Default)]
 pub struct PlainnessCatalog {
-    /// Functions, also those of PostgreSQL; `None` for a plain one. Of functions of one name, the worst counts.
+    /// Functions of PostgreSQL that are plain. Catalogs share them.
+    pub built_in: Arc<HashSet<Box<[u8]>>>,
+    /// Its others, and all functions besides; `None` for a plain one. Of functions of one name, the worst counts.
     pub functions: HashMap<Box<[u8]>, Option<Arc<str>>>,
     /// Relations of any schema, also those of PostgreSQL.
     pub relations: HashSet<Box<[u8]>>,

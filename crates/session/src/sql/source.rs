@@ -16,6 +16,8 @@ use crate::names::cut_in_utf8;
 use crate::pin::PinReason;
 use crate::sql::function_effect::{FunctionEffect, RUN_SQL};
 
+pub(crate) mod plain;
+
 /// A function by its source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FunctionSource {
@@ -29,6 +31,8 @@ pub struct FunctionSource {
     operators: BTreeSet<Box<[u8]>>,
     /// It names the view whose update sets a setting.
     mentions_settings_view: bool,
+    /// Why a standby must not run it, by itself.
+    pub not_plain: Option<&'static str>,
 }
 
 impl FunctionSource {
@@ -90,6 +94,7 @@ impl FunctionSource {
             return self.pin(PinReason::OpaqueFunction);
         }
         let Ok(text) = SourceText::of(source) else { return self.pin(PinReason::OpaqueFunction) };
+        self.judge(&text);
         let mut at = 0;
         while at < text.tokens.len() {
             at = self.read_token(&text, at, depth);

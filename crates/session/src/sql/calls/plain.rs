@@ -1,8 +1,143 @@
-//! What SQL names, looked up among what is not plain.
+//! What SQL that reads names, looked up among what is not plain.
 
+use std::sync::Arc;
+
+use super::keywords::is_keyword;
+use super::relations::RelationNames;
+use super::{PlacedToken, is_of_operator, is_one_of, may_be_a_call, name_of};
+use crate::sql::lexer::{Lexer, Token};
 use crate::sql::plainness::{NotJudged, Plainness, PlainnessCatalog};
+use crate::sql::source::plain::tells_standby;
 
-/// Judges SQL whose parameters were declared with these types.
-pub(crate) fn judge(_sql: &[u8], _types: &[u8], _catalog: &PlainnessCatalog) -> Plainness {
-    Plainness::Unknown(NotJudged::Unread)
+/// Judges SQL whose parameters were declared with these types; four bytes each.
+pub(crate) fn judge(sql: &[u8], types: &[u8], catalog: &PlainnessCatalog) -> Plainness {
+    if let Some(cause) = &catalog.everything {
+        return Plainness::NotPlain(Arc::clone(cause));
+    }
+    let Some(tokens) = tokens_of(sql) else { return Plainness::Unknown(NotJudged::Unscannable) };
+    let mut look = PlainnessLook { sql, tokens: &tokens, catalog, cause: None, is_new: false };
+    look.read(types);
+    match look {
+        PlainnessLook { cause: Some(cause), .. } => Plainness::NotPlain(cause),
+        PlainnessLook { is_new: true, .. } => Plainness::Unknown(NotJudged::NoSuchName),
+        PlainnessLook { .. } => Plainness::Plain,
+    }
 }
+
+/// `None` when it ends in a string or comment, or has names that are escaped or not in UTF-8.
+fn tokens_of(sql: &[u8]) -> Option<Vec<PlacedToken<'_>>> {
+    std::str::from_utf8(sql).ok()?;
+    let mut lexer = Lexer::new(sql);
+    let mut tokens = Vec::new();
+    while let Some(token) = lexer.next().ok()? {
+        let placed = PlacedToken { token, start: lexer.start(), end: lexer.at() };
+        if token == Token::OtherString && sql[placed.start..].get(2) == Some(&b'"') {
+            return None;
+        }
+        tokens.push(placed);
+    }
+    Some(tokens)
+}
+
+/// One look at SQL.
+struct PlainnessLook<'a> {
+    sql: &'a [u8],
+    tokens: &'a [PlacedToken<'a>],
+    catalog: &'a PlainnessCatalog,
+    /// What was found first.
+    cause: Option<Arc<str>>,
+    /// It has names that the catalog has not.
+    is_new: bool,
+}
+
+impl PlainnessLook<'_> {
+    fn read(&mut self, types: &[u8]) {
+        for oid in types.as_chunks::<4>().0 {
+            self.blame(self.catalog.types.get(&u32::from_be_bytes(*oid)));
+        }
+        let mut relations = RelationNames::new(self.tokens);
+        for (at, placed) in self.tokens.iter().enumerate() {
+            if let Some(relation) = relations.see(at) {
+                self.is_new |= !self.catalog.relations.contains(&relation);
+            }
+            match placed.token {
+                Token::Word(_) | Token::Quoted(_) => self.word(placed),
+                Token::String(_) | Token::OtherString => self.setting(placed),
+                Token::Symbol(b'(') => self.call(at),
+                Token::Number | Token::Parameter(_) | Token::Symbol(_) => {}
+            }
+        }
+        self.operators();
+        if let Some(PlacedToken { token: Token::Word(first), .. }) = self.tokens.first()
+            && first.eq_ignore_ascii_case(b"copy")
+        {
+            self.copy();
+        }
+    }
+
+    fn blame(&mut self, cause: Option<&Arc<str>>) {
+        if self.cause.is_none() {
+            self.cause = cause.cloned();
+        }
+    }
+
+    fn word(&mut self, placed: &PlacedToken<'_>) {
+        let Some(name) = name_of(placed.token) else { return };
+        self.blame(self.catalog.words.get(&name));
+        self.setting(placed);
+    }
+
+    /// Settings that only a standby has, or has otherwise.
+    fn setting(&mut self, placed: &PlacedToken<'_>) {
+        if let Some(setting) = tells_standby(&self.sql[placed.start..placed.end]) {
+            self.blame(Some(&setting.into()));
+        }
+    }
+
+    /// The name before the parenthesis that is the token `at`.
+    fn call(&mut self, at: usize) {
+        let Some(before) = at.checked_sub(1) else { return };
+        let Some(name) = name_of(self.tokens[before].token) else { return };
+        match self.catalog.functions.get(&name) {
+            Some(cause) => self.blame(cause.as_ref()),
+            None if self.catalog.built_in.contains(&name) => {}
+            None if is_keyword(&name) && matches!(self.tokens[before].token, Token::Word(_)) => {}
+            None => self.is_new |= may_be_a_call(self.tokens, before),
+        }
+    }
+
+    /// An operator also counts as a part of a longer one.
+    fn operators(&mut self) {
+        if self.catalog.operators.is_empty() {
+            return;
+        }
+        let is_operator = |placed: &PlacedToken<'_>| matches!(placed.token, Token::Symbol(symbol) if is_of_operator(symbol));
+        for run in
+            self.tokens.chunk_by(|one, next| is_operator(one) && is_operator(next) && one.end == next.start)
+        {
+            let [first, ..] = run else { continue };
+            if !is_operator(first) {
+                continue;
+            }
+            let run = &self.sql[first.start..run.last().map_or(first.end, |last| last.end)];
+            for (operator, cause) in &self.catalog.operators {
+                if run.windows(operator.len()).any(|part| *part == **operator) {
+                    self.blame(Some(cause));
+                }
+            }
+        }
+    }
+
+    /// COPY to anything but the client.
+    fn copy(&mut self) {
+        let is_to_client = self.tokens.windows(2).any(|pair| {
+            matches!(pair, [to, out] if is_one_of(to.token, &["to"]) && is_one_of(out.token, &["stdout"]))
+        });
+        if !is_to_client {
+            self.blame(Some(&"COPY".into()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
