@@ -1,5 +1,6 @@
 //! The connection by which functions are read, and the parsing of its answers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -298,13 +299,17 @@ impl CatalogConnection {
         dependencies: &[Dependency],
     ) -> Result<Vec<(Dependent, FunctionEffect)>, FunctionsReadError> {
         let mut effects: Vec<&FunctionEffect> = Vec::new();
+        // Of one cause there are few effects, and of all thousands.
+        let mut by_cause: HashMap<Option<&str>, Vec<usize>> = HashMap::new();
         let mut numbers = Vec::with_capacity(dependencies.len());
         for dependency in dependencies {
-            let number =
-                effects.iter().position(|effect| **effect == dependency.effect).unwrap_or_else(|| {
-                    effects.push(&dependency.effect);
-                    effects.len() - 1
-                });
+            let alike = by_cause.entry(dependency.effect.not_plain.as_deref()).or_default();
+            let known = alike.iter().find(|number| *effects[**number] == dependency.effect).copied();
+            let number = known.unwrap_or_else(|| {
+                effects.push(&dependency.effect);
+                alike.push(effects.len() - 1);
+                effects.len() - 1
+            });
             numbers.push(i32::try_from(number).unwrap_or(i32::MAX));
         }
         let classes: Vec<u32> = dependencies.iter().map(|dependency| dependency.class).collect();

@@ -12,7 +12,7 @@
 //! - Sequences, which are up to 32 values ahead on a standby: `pg_sequences`, `pg_sequence_last_value`, and their own relations.
 //! - What has an effect that the primary should have, or that stays in the session: advisory locks, `setseed`, `set_config`, `currval`,
 //!   `pg_notify`, `pg_export_snapshot`, slots, `pg_stat_reset*`, `pg_reload_conf`, `pg_terminate_backend`, `pg_sleep`, large objects.
-//! - SQL that is given as a value: `query_to_xml`, `ts_stat`; `cursor_to_xml` needs the cursor of its session.
+//! - SQL, or the name of a type to read, that is given as a value: `query_to_xml`, `ts_stat`, `pg_input_is_valid`; `cursor_to_xml` needs the cursor of its session.
 //!
 //! Plain, with answers that may differ: `version`, `age` of a transaction, and times.
 
@@ -69,8 +69,6 @@ const PLAIN: &[&str] = &[
     "pg_index_has_property",
     "pg_indexam_has_property",
     "pg_indexam_progress_phasename",
-    "pg_input_error_info",
-    "pg_input_is_valid",
     "pg_mcv_list_items",
     "pg_my_temp_schema",
     "pg_is_other_temp_schema",
@@ -208,6 +206,7 @@ mod tests {
             "loread",
             "query_to_xml",
             "ts_stat",
+            "pg_input_is_valid",
             "pg_backend_pid",
             "inet_server_addr",
             "pg_sequence_last_value",

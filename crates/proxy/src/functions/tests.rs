@@ -2,10 +2,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::{Builder, Handle, Runtime};
-use trunkline_cluster::{Cluster, ClusterSpec, PgInstall};
+use trunkline_cluster::{Cluster, ClusterSpec, PgInstall, Server};
 use trunkline_health::MonitorLogin;
 use trunkline_health::monitor::ByHand;
 use trunkline_session::{Functions, NotJudged, Plainness};
@@ -124,39 +124,50 @@ const VERDICTS: &[(&str, Option<&str>)] = &[
     ("SELECT * FROM over_sequence", Some("a sequence")),
 ];
 
-/// A database with these objects, and its reader.
+/// A server for all tests here. What started it removes it when the tests end.
+fn primary() -> &'static Server {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    let start = || {
+        let bin = std::env::var_os("TRUNKLINE_TEST_PG_BIN");
+        let install = PgInstall::find(bin.as_deref().map(Path::new)).expect("PostgreSQL");
+        let directory =
+            tempfile::Builder::new().prefix("tlc-").tempdir_in("/tmp").expect("a directory").keep();
+        Cluster::start(ClusterSpec::new(install, 0, directory), &mut |_| {}).expect("it starts")
+    };
+    &CLUSTER.get_or_init(start).primary
+}
+
+/// A database of a test's own, and its reader.
 struct ReadDatabase {
-    cluster: Cluster,
+    name: &'static str,
     runtime: Runtime,
     reader: FunctionsReader,
     functions: Functions,
 }
 
 impl ReadDatabase {
-    fn with(objects: &str) -> Self {
-        let bin = std::env::var_os("TRUNKLINE_TEST_PG_BIN");
-        let install = PgInstall::find(bin.as_deref().map(Path::new)).expect("PostgreSQL");
-        let directory =
-            tempfile::Builder::new().prefix("tlc-").tempdir_in("/tmp").expect("a directory").keep();
-        let cluster =
-            Cluster::start(ClusterSpec::new(install, 0, directory), &mut |_| {}).expect("it starts");
-        cluster.primary.psql(objects).expect("valid SQL");
+    fn with(name: &'static str, objects: &str) -> Self {
+        let primary = primary();
+        primary.psql(&format!("CREATE DATABASE {name}")).expect("a new name");
+        primary.psql_in(name, objects).expect("valid SQL");
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let config = cluster.primary.monitor_conninfo().parse().expect("a connection string");
-        let login = MonitorLogin { config, ..MonitorLogin::default() };
+        let config = primary.monitor_conninfo().parse().expect("a connection string");
         let mut verdicts = snapshot();
         verdicts.servers.truncate(1);
-        verdicts.servers[0].port = cluster.primary.port();
-        verdicts.servers[0].address =
-            Some(SocketAddr::from((Ipv4Addr::LOCALHOST, cluster.primary.port())).into());
-        let (health, _by_hand) = ByHand::with_login(verdicts, login.clone());
+        verdicts.servers[0].port = primary.port();
+        verdicts.servers[0].address = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, primary.port())).into());
+        let (health, _by_hand) =
+            ByHand::with_login(verdicts, MonitorLogin { config, ..MonitorLogin::default() });
         let store = FunctionStore::new(UserFunctions::Read, health, Handle::clone(runtime.handle()));
-        let database = login.config.get_dbname().expect("it is given").into();
-        let mut reader = FunctionsReader::new(Arc::clone(&store.shared), database);
+        let mut reader = FunctionsReader::new(Arc::clone(&store.shared), name.into());
         let catalog = runtime.block_on(reader.look(PlainnessWish::Wanted)).expect("readable").expect("new");
         let functions = Functions::new(catalog);
         functions.look_ended(functions.look_begins(), None);
-        Self { cluster, runtime, reader, functions }
+        Self { name, runtime, reader, functions }
+    }
+
+    fn psql(&self, sql: &str) -> String {
+        primary().psql_in(self.name, sql).expect("valid SQL")
     }
 
     /// One more look. Returns whether it has found something new.
@@ -175,7 +186,7 @@ impl ReadDatabase {
 
 #[test]
 fn what_runs_what_is_not_plain_is_found_in_a_real_catalog() {
-    let database = ReadDatabase::with(OBJECTS);
+    let database = ReadDatabase::with("objects", OBJECTS);
     let wrong: Vec<(&str, Plainness)> = VERDICTS
         .iter()
         .filter_map(|(sql, cause)| {
@@ -187,15 +198,49 @@ fn what_runs_what_is_not_plain_is_found_in_a_real_catalog() {
     for sql in ["SELECT made_later()", "SELECT * FROM made_later", "SELECT 1 FROM t, s.made_later"] {
         assert_eq!(database.judged(sql), Plainness::Unknown(NotJudged::NoSuchName), "{sql}");
     }
-    let oid = database.cluster.primary.psql("SELECT 'checked'::regtype::oid").expect("it is there");
+    let oid = database.psql("SELECT 'checked'::regtype::oid");
     let types = oid.trim().parse::<u32>().expect("a number").to_be_bytes();
     let (verdict, _) = database.functions.plainness(b"SELECT $1", &types);
     assert_eq!(verdict, Plainness::NotPlain("function swallows (exception handler)".into()));
 }
 
+/// Where PostgreSQL comes without its contrib modules, the unit tests of names must do.
+#[test]
+fn extensions_are_judged_by_what_they_do() {
+    let mut database = ReadDatabase::with("extensions", "CREATE TABLE t (a int, b text)");
+    let found = database
+        .psql("SELECT count(*) FROM pg_available_extensions WHERE name IN ('dblink', 'pg_trgm', 'citext')");
+    if found.trim() != "3" {
+        eprintln!("skipped: PostgreSQL has no contrib modules here");
+        return;
+    }
+    let objects = "CREATE EXTENSION dblink; CREATE EXTENSION pg_trgm; CREATE EXTENSION citext; CREATE TABLE c (a citext);
+        CREATE INDEX ON t USING gin (b gin_trgm_ops);
+        CREATE FUNCTION reaches() RETURNS text LANGUAGE sql AS $$ SELECT dblink_exec('', '') $$;
+        CREATE VIEW over_dblink AS SELECT * FROM dblink('', 'SELECT 1') AS d (a int)";
+    database.psql(objects);
+    assert!(database.look(PlainnessWish::Wanted));
+    for sql in [
+        "SELECT similarity(b, 'x') FROM t WHERE b % 'x' AND b LIKE '%x%' ORDER BY b <-> 'x'",
+        "SELECT * FROM c WHERE a = 'X'",
+        "SELECT 'x'::citext",
+    ] {
+        assert_eq!(database.judged(sql), Plainness::Plain, "{sql}");
+    }
+    for (sql, cause) in [
+        ("SELECT * FROM dblink('', '') AS d (a int)", "function dblink (in C)"),
+        ("SELECT reaches()", "function dblink_exec (in C)"),
+        ("SELECT * FROM over_dblink", "function dblink (in C)"),
+        ("SELECT set_limit(0.5)", "function set_limit (changes the session, or runs what cannot be seen)"),
+    ] {
+        assert_eq!(database.judged(sql), Plainness::NotPlain(cause.into()), "{sql}");
+    }
+}
+
 #[test]
 fn what_is_made_or_replaced_is_known_by_the_next_look() {
     let mut database = ReadDatabase::with(
+        "replaced",
         "CREATE TABLE t (a int); CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
     );
     let (verdict, epoch) = database.functions.plainness(b"SELECT f() FROM t", &[]);
@@ -205,6 +250,7 @@ fn what_is_made_or_replaced_is_known_by_the_next_look() {
     assert!(database.functions.is_plainness_of(epoch, b"SELECT f() FROM t"));
     for (change, sql, expected) in [
         ("CREATE TABLE u (a int)", "SELECT * FROM u", Plainness::Plain),
+        ("CREATE TABLE w (a int)", "SELECT * FROM u, w", Plainness::Plain),
         ("ALTER TABLE u RENAME TO v", "SELECT * FROM u", Plainness::Unknown(NotJudged::NoSuchName)),
         (
             "DROP TABLE v; CREATE VIEW v AS SELECT pg_is_in_recovery()",
@@ -224,7 +270,7 @@ fn what_is_made_or_replaced_is_known_by_the_next_look() {
         ),
     ] {
         assert_ne!(database.judged(sql), expected, "{change}");
-        database.cluster.primary.psql(change).expect("valid SQL");
+        database.psql(change);
         assert!(database.look(PlainnessWish::Wanted), "{change}");
         assert_eq!(database.judged(sql), expected, "{change}");
     }
@@ -234,11 +280,11 @@ fn what_is_made_or_replaced_is_known_by_the_next_look() {
 
 #[test]
 fn nothing_more_is_asked_until_somebody_wants_to_know() {
-    let mut database = ReadDatabase::with("CREATE TABLE t (a int)");
+    let mut database = ReadDatabase::with("unasked", "CREATE TABLE t (a int)");
     database.reader.forget();
     assert!(database.look(PlainnessWish::NotWanted));
     assert_eq!(database.judged("SELECT 1"), Plainness::Unknown(NotJudged::Unread));
-    database.cluster.primary.psql("CREATE TABLE u (a int)").expect("valid SQL");
+    database.psql("CREATE TABLE u (a int)");
     assert!(!database.look(PlainnessWish::NotWanted), "tables alone change nothing for sessions");
     assert!(database.look(PlainnessWish::of(&database.functions)), "it was asked for above");
     assert_eq!(database.judged("SELECT 1 FROM u"), Plainness::Plain);

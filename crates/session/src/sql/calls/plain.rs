@@ -31,7 +31,7 @@ fn tokens_of(sql: &[u8]) -> Option<Vec<PlacedToken<'_>>> {
     let mut tokens = Vec::new();
     while let Some(token) = lexer.next().ok()? {
         let placed = PlacedToken { token, start: lexer.start(), end: lexer.at() };
-        if token == Token::OtherString && sql[placed.start..].get(2) == Some(&b'"') {
+        if token == Token::OtherString && sql[placed.start..].get(1..3) == Some(b"&\"") {
             return None;
         }
         tokens.push(placed);

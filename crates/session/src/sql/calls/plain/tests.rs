@@ -134,5 +134,5 @@ fn text_that_is_not_understood_is_unknown() {
         assert_unknown(sql, NotJudged::Unscannable);
     }
     assert_eq!(judge(b"select \"\xe9\"", &[], &catalog()), Plainness::Unknown(NotJudged::Unscannable));
-    assert_eq!(judged("select U&'x' from t where a = 'é'"), Plainness::Plain);
+    assert_eq!(judged("select U&'x', e'\"', $$\"$$ from t where a = 'é'"), Plainness::Plain);
 }
