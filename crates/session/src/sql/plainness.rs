@@ -134,3 +134,92 @@ impl Functions {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::functions::{FunctionCatalog, UnlistedFunctions, hash_of};
+
+    /// With a relation `t`; more is known by a later look.
+    fn catalog(relations: &[&str]) -> FunctionCatalog {
+        let relations = relations.iter().map(|name| name.as_bytes().into()).collect();
+        let plainness = PlainnessCatalog { relations, ..PlainnessCatalog::default() };
+        FunctionCatalog {
+            plainness: Some(plainness),
+            ..FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread)
+        }
+    }
+
+    fn look(functions: &Functions, catalog: Option<FunctionCatalog>) {
+        let number = functions.look_begins();
+        functions.look_ended(number, catalog);
+    }
+
+    const READ: &[u8] = b"select * from t";
+
+    #[test]
+    fn who_asks_first_has_the_catalog_read() {
+        let functions = Functions::new(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread));
+        look(&functions, None);
+        assert!(!functions.wants_plainness() && !functions.is_awaited());
+        assert_eq!(functions.plainness(READ, &[]).0, Plainness::Unknown(NotJudged::Unread));
+        assert!(functions.wants_plainness() && functions.is_awaited());
+        look(&functions, Some(catalog(&["t"])));
+        assert_eq!(functions.plainness(READ, &[]).0, Plainness::Plain);
+        assert!(!functions.is_awaited(), "once is enough");
+    }
+
+    #[test]
+    fn a_verdict_counts_until_the_next_catalog() {
+        let functions = Functions::new(catalog(&["t"]));
+        look(&functions, None);
+        let (verdict, epoch) = functions.plainness(READ, &[]);
+        assert_eq!(verdict, Plainness::Plain);
+        look(&functions, None);
+        assert!(functions.is_plainness_of(epoch, READ), "the look has found nothing new");
+        look(&functions, Some(catalog(&["u"])));
+        assert!(!functions.is_plainness_of(epoch, READ));
+        assert_eq!(functions.plainness(READ, &[]).0, Plainness::Unknown(NotJudged::NoSuchName));
+    }
+
+    #[test]
+    fn a_catalog_that_may_be_old_judges_nothing() {
+        let functions = Functions::new(catalog(&["t"]));
+        assert_eq!(
+            functions.plainness(READ, &[]).0,
+            Plainness::Unknown(NotJudged::Changing),
+            "not looked yet"
+        );
+        look(&functions, None);
+        let (_, epoch) = functions.plainness(READ, &[]);
+        functions.is_not_watched();
+        assert!(!functions.is_plainness_of(epoch, READ));
+        assert_eq!(functions.plainness(READ, &[]).0, Plainness::Unknown(NotJudged::Changing));
+        look(&functions, None);
+        assert!(functions.is_plainness_of(epoch, READ));
+    }
+
+    #[test]
+    fn what_a_session_may_have_made_is_unknown_to_those_who_name_it() {
+        let functions = Functions::new(catalog(&["t", "u"]));
+        look(&functions, None);
+        let (_, epoch) = functions.plainness(READ, &[]);
+        functions.may_be_changed(&[hash_of(b"t")]);
+        assert!(!functions.is_plainness_of(epoch, READ));
+        assert_eq!(functions.plainness(READ, &[]).0, Plainness::Unknown(NotJudged::Changing));
+        assert!(functions.is_plainness_of(epoch, b"select * from u"));
+        assert_eq!(functions.plainness(b"select * from u", &[]).0, Plainness::Plain);
+        look(&functions, None);
+        assert!(functions.is_plainness_of(epoch, READ));
+    }
+
+    #[test]
+    fn a_verdict_that_is_kept_keeps_the_reader_looking() {
+        let functions = Functions::new(catalog(&["t"]));
+        look(&functions, None);
+        let (_, epoch) = functions.plainness(READ, &[]);
+        assert!(functions.take_use() && !functions.take_use());
+        assert!(functions.is_plainness_of(epoch, READ));
+        assert!(functions.take_use());
+    }
+}
