@@ -116,6 +116,9 @@ pub const FUNCTION_SOURCE_MAX: usize = 256 * 1024;
 /// Depth to which SQL in string constants of a function is read, for EXECUTE.
 pub const SOURCE_DEPTH_MAX: usize = 4;
 
+/// Longest SQL that is judged for a standby, in bytes; longer goes to the primary.
+pub const PLAINNESS_SQL_MAX: usize = 64 * 1024;
+
 /// Changes of functions kept for the sessions to see.
 pub const FUNCTION_CHANGES_KEPT: usize = 1024;
 

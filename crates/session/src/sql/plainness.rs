@@ -32,7 +32,7 @@ pub enum NotJudged {
     Changing,
     /// It names a function or relation that the catalog has not, perhaps a new one.
     NoSuchName,
-    /// It cannot be split into tokens, or has names that are not in UTF-8 or are escaped.
+    /// It cannot be split into tokens, has names that are not in UTF-8 or are escaped, or is too long.
     Unscannable,
 }
 

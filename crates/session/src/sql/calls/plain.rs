@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::keywords::is_keyword;
 use super::relations::RelationNames;
 use super::{PlacedToken, is_of_operator, is_one_of, may_be_a_call, name_of};
+use crate::limits::PLAINNESS_SQL_MAX;
 use crate::sql::lexer::{Lexer, Token};
 use crate::sql::plainness::{NotJudged, Plainness, PlainnessCatalog};
 use crate::sql::source::plain::tells_standby;
@@ -13,6 +14,9 @@ use crate::sql::source::plain::tells_standby;
 pub(crate) fn judge(sql: &[u8], types: &[u8], catalog: &PlainnessCatalog) -> Plainness {
     if let Some(cause) = &catalog.everything {
         return Plainness::NotPlain(Arc::clone(cause));
+    }
+    if sql.len() > PLAINNESS_SQL_MAX {
+        return Plainness::Unknown(NotJudged::Unscannable);
     }
     let Some(tokens) = tokens_of(sql) else { return Plainness::Unknown(NotJudged::Unscannable) };
     let mut look = PlainnessLook { sql, tokens: &tokens, catalog, cause: None, is_new: false };
@@ -102,7 +106,7 @@ impl PlainnessLook<'_> {
             Some(cause) => self.blame(cause.as_ref()),
             None if self.catalog.built_in.contains(&name) => {}
             None if is_keyword(&name) && matches!(self.tokens[before].token, Token::Word(_)) => {}
-            None => self.is_new |= may_be_a_call(self.tokens, before),
+            None => self.is_new = self.is_new || may_be_a_call(self.tokens, before),
         }
     }
 

@@ -140,34 +140,27 @@ impl<'a> RelationNames<'a> {
 
 /// The names before AS and a parenthesis, or their columns before that.
 fn with_queries(tokens: &[PlacedToken<'_>]) -> HashSet<Name> {
-    let token = |at: usize| tokens.get(at).map(|placed| placed.token);
-    let is_it = |at: usize, words: &[&str]| token(at).is_some_and(|token| is_one_of(token, words));
-    let begins_query =
-        |at: usize| token(at) == Some(Token::Symbol(b'(')) || is_it(at, &["materialized", "not"]);
-    let places = (1..tokens.len()).filter(|at| is_it(*at, &["as"]) && begins_query(at + 1));
-    let names = places.filter_map(|at| {
-        let end = if token(at - 1) == Some(Token::Symbol(b')')) {
-            before_parenthesis(tokens, at - 1)?
-        } else {
-            at - 1
-        };
-        name_of(tokens[end].token)
-    });
-    names.collect()
-}
-
-/// The token before the parenthesis that the token `at` closes.
-fn before_parenthesis(tokens: &[PlacedToken<'_>], at: usize) -> Option<usize> {
-    let mut depth = 0_usize;
-    for place in (0..=at).rev() {
-        match tokens[place].token {
-            Token::Symbol(b')') => depth += 1,
-            Token::Symbol(b'(') => depth = depth.checked_sub(1)?,
+    let mut names = HashSet::new();
+    // Where the parentheses begin that are open, and the one that was closed last.
+    let (mut open, mut closed) = (Vec::new(), None);
+    for (at, placed) in tokens.iter().enumerate() {
+        match placed.token {
+            Token::Symbol(b'(') => open.push(at),
+            Token::Symbol(b')') => closed = open.pop(),
+            token if is_one_of(token, &["as"]) && begins_query(tokens, at + 1) => {
+                let is_behind_columns = at > 0 && tokens[at - 1].token == Token::Symbol(b')');
+                let end = if is_behind_columns { closed } else { Some(at) };
+                let before = end.and_then(|end| tokens.get(end.checked_sub(1)?));
+                names.extend(before.and_then(|name| name_of(name.token)));
+            }
             _other => {}
         }
-        if depth == 0 {
-            return place.checked_sub(1);
-        }
     }
-    None
+    names
+}
+
+fn begins_query(tokens: &[PlacedToken<'_>], at: usize) -> bool {
+    tokens.get(at).is_some_and(|placed| {
+        placed.token == Token::Symbol(b'(') || is_one_of(placed.token, &["materialized", "not"])
+    })
 }

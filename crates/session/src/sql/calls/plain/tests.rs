@@ -136,3 +136,35 @@ fn text_that_is_not_understood_is_unknown() {
     assert_eq!(judge(b"select \"\xe9\"", &[], &catalog()), Plainness::Unknown(NotJudged::Unscannable));
     assert_eq!(judged("select U&'x', e'\"', $$\"$$ from t where a = 'é'"), Plainness::Plain);
 }
+
+#[test]
+fn longer_text_than_the_limit_is_unknown() {
+    let of_length = |length: usize| format!("select 1{}", " ".repeat(length - 8));
+    assert_eq!(judged(&of_length(PLAINNESS_SQL_MAX)), Plainness::Plain);
+    assert_unknown(&of_length(PLAINNESS_SQL_MAX + 1), NotJudged::Unscannable);
+}
+
+/// Every string of a hostile alphabet, up to a length: no panic, and no relation that is not known is overlooked.
+#[test]
+fn nothing_panics_and_no_new_name_is_plain() {
+    let words = [
+        "(", ")", "[", "]", ",", ".", ";", "\"", "'", "a", "$1", "from", "with", "as", "rows", "values",
+        "distinct", "f",
+    ];
+    let catalog = catalog();
+    for length in 0..=4_u32 {
+        for number in 0..words.len().pow(length) {
+            let mut n = number;
+            let mut sql = String::new();
+            for _ in 0..length {
+                sql.push_str(words[n % words.len()]);
+                sql.push(' ');
+                n /= words.len();
+            }
+            let begins = format!("select * from {sql}");
+            let _verdict = judge(begins.as_bytes(), &[], &catalog);
+            let ends = format!("{sql}; select * from made_now");
+            assert_ne!(judge(ends.as_bytes(), &[], &catalog), Plainness::Plain, "{ends}");
+        }
+    }
+}
