@@ -317,7 +317,8 @@ impl CatalogConnection {
         let are_read = |(_, effect): &(i32, &&FunctionEffect)| !effect.changes_session();
         let read: Vec<i32> = (0..).zip(&effects).filter(are_read).map(|(number, _)| number).collect();
         let most = i64::try_from(FUNCTION_USERS_MAX).unwrap_or(i64::MAX).saturating_add(1);
-        let rows = self.ask(sql::USERS, &[&classes, &objects, &numbers, &most, &read]).await?;
+        let has_refresh = dependencies.iter().all(|dependency| dependency.effect.not_plain.is_none());
+        let rows = self.ask(sql::USERS, &[&classes, &objects, &numbers, &most, &read, &has_refresh]).await?;
         if rows.len() > FUNCTION_USERS_MAX {
             return Err(FunctionsReadError::TooMany("users of functions"));
         }

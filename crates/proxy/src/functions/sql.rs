@@ -135,7 +135,8 @@ pub(super) const POSITION: &str = "\
 SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn)::text";
 
 /// All whose use may run the objects in the arrays `$1` (classes), `$2` (OIDs) and `$3` (numbers given by the
-/// proxy): number, kind, OID and name. At most `$4` rows. Those of the numbers `$5` matter to who reads only.
+/// proxy): number, kind, OID and name. At most `$4` rows. Those of the numbers `$5` matter to who reads only. A
+/// materialized view runs its query if `$6`, for who refreshes it.
 ///
 /// Follows pg_depend upwards; from rules, policies, defaults, triggers, constraints, indexes and statistics to their relation;
 /// from a partition or child to its parent; from a table to the one that its foreign key cascades from; from a row to
@@ -149,6 +150,7 @@ WITH RECURSIVE used(number, class, object, writes) AS ( \
    WHERE d.refclassid = u.class AND d.refobjid = u.object AND d.deptype IN ('n', 'a', 'i', 'P', 'S') \
   UNION ALL SELECT 'pg_class'::regclass::oid, w.ev_class FROM pg_rewrite w \
    WHERE u.class = 'pg_rewrite'::regclass AND w.oid = u.object AND (u.writes OR w.ev_type = '1') \
+   AND ($6 OR NOT EXISTS (SELECT FROM pg_class m WHERE m.oid = w.ev_class AND m.relkind = 'm')) \
   UNION ALL SELECT 'pg_class'::regclass::oid, p.polrelid FROM pg_policy p \
    WHERE u.class = 'pg_policy'::regclass AND p.oid = u.object \
   UNION ALL SELECT 'pg_class'::regclass::oid, a.adrelid FROM pg_attrdef a \

@@ -60,6 +60,8 @@ const OBJECTS: &str = "
     CREATE VIEW over_system_view AS SELECT count(*) FROM pg_stat_activity;
     CREATE VIEW over_sequence AS SELECT last_value FROM seq;
     CREATE VIEW over_table AS SELECT * FROM t JOIN pg_tables ON tablename = b;
+    CREATE MATERIALIZED VIEW kept AS SELECT calls_it(a) FROM t;
+    CREATE VIEW over_kept AS SELECT * FROM kept;
     CREATE FUNCTION reads_view() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM over_view';
     CREATE FOREIGN DATA WRAPPER w;
     CREATE SERVER elsewhere FOREIGN DATA WRAPPER w;
@@ -72,7 +74,8 @@ const OBJECTS: &str = "
     CREATE POLICY own ON guarded USING (asks());
     CREATE TABLE guarded_by_view (a int);
     CREATE POLICY own ON guarded_by_view USING (a IN (SELECT pid FROM pg_stat_activity));
-    CREATE TABLE audited (a int DEFAULT swallows(1), b int GENERATED ALWAYS AS (swallows(2)) STORED);
+    CREATE TABLE audited (a int DEFAULT swallows(1), b int GENERATED ALWAYS AS (swallows(2)) STORED,
+        c int DEFAULT pg_backend_pid());
     CREATE FUNCTION audits() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN RETURN NEW; EXCEPTION WHEN OTHERS THEN RETURN NULL; END $$;
     CREATE TRIGGER audit AFTER INSERT ON audited FOR EACH ROW EXECUTE FUNCTION audits();
@@ -87,6 +90,7 @@ const VERDICTS: &[(&str, Option<&str>)] = &[
     ("SELECT * FROM over_table JOIN information_schema.columns ON true", None),
     ("SELECT relname, pg_get_viewdef(oid) FROM pg_class WHERE pg_table_is_visible(oid)", None),
     ("SELECT * FROM audited, numbered", None),
+    ("SELECT * FROM kept, over_kept", None),
     ("SELECT best(a), span(1, 2), span(1, 2, '[]'), span_multirange(span(1, 2)) FROM t", None),
     ("SELECT current_setting('work_mem'), random(), version()", None),
     ("SELECT swallows(1)", Some("function swallows (exception handler)")),
