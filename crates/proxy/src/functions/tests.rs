@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::{Builder, Handle, Runtime};
-use trunkline_cluster::{Cluster, ClusterSpec, PgInstall, Server};
+use trunkline_cluster::{Cluster, ClusterSpec, PgInstall};
 use trunkline_health::MonitorLogin;
 use trunkline_health::monitor::ByHand;
 use trunkline_session::{Functions, NotJudged, Plainness};
@@ -26,6 +26,8 @@ const OBJECTS: &str = "
     CREATE FUNCTION sets_locally() RETURNS text LANGUAGE sql AS $$ SELECT set_config('work_mem', '1MB', true) $$;
     CREATE FUNCTION swallows(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
         $$ BEGIN INSERT INTO t VALUES ($1); RETURN 1; EXCEPTION WHEN OTHERS THEN RETURN $1; END $$;
+    CREATE FUNCTION hides(int) RETURNS int LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO t VALUES ($1); RETURN 1; EXCEPTION WHEN read_only_sql_transaction THEN RETURN $1; END $$;
     CREATE FUNCTION calls_it(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN public.swallows($1); END $$;
     CREATE FUNCTION asks() RETURNS bool LANGUAGE plpgsql AS
         $$ BEGIN IF pg_is_in_recovery() THEN RETURN true; END IF; RETURN false; END $$;
@@ -94,6 +96,7 @@ const VERDICTS: &[(&str, Option<&str>)] = &[
     ("SELECT best(a), span(1, 2), span(1, 2, '[]'), span_multirange(span(1, 2)) FROM t", None),
     ("SELECT current_setting('work_mem'), random(), version()", None),
     ("SELECT swallows(1)", Some("function swallows (exception handler)")),
+    ("SELECT hides(1)", Some("function hides (exception handler)")),
     ("SELECT calls_it(1)", Some("function swallows (exception handler)")),
     ("SELECT defaults()", Some("function swallows (exception handler)")),
     ("SELECT reads_view()", Some("function swallows (exception handler)")),
@@ -128,17 +131,17 @@ const VERDICTS: &[(&str, Option<&str>)] = &[
     ("SELECT * FROM over_sequence", Some("a sequence")),
 ];
 
-/// A server for all tests here. What started it removes it when the tests end.
-fn primary() -> &'static Server {
+/// A primary and a standby for all tests here. What started them removes them when the tests end.
+fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     let start = || {
         let bin = std::env::var_os("TRUNKLINE_TEST_PG_BIN");
         let install = PgInstall::find(bin.as_deref().map(Path::new)).expect("PostgreSQL");
         let directory =
             tempfile::Builder::new().prefix("tlc-").tempdir_in("/tmp").expect("a directory").keep();
-        Cluster::start(ClusterSpec::new(install, 0, directory), &mut |_| {}).expect("it starts")
+        Cluster::start(ClusterSpec::new(install, 1, directory), &mut |_| {}).expect("it starts")
     };
-    &CLUSTER.get_or_init(start).primary
+    CLUSTER.get_or_init(start)
 }
 
 /// A database of a test's own, and its reader.
@@ -151,7 +154,7 @@ struct ReadDatabase {
 
 impl ReadDatabase {
     fn with(name: &'static str, objects: &str) -> Self {
-        let primary = primary();
+        let primary = &cluster().primary;
         primary.psql(&format!("CREATE DATABASE {name}")).expect("a new name");
         primary.psql_in(name, objects).expect("valid SQL");
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -171,7 +174,7 @@ impl ReadDatabase {
     }
 
     fn psql(&self, sql: &str) -> String {
-        primary().psql_in(self.name, sql).expect("valid SQL")
+        cluster().primary.psql_in(self.name, sql).expect("valid SQL")
     }
 
     /// One more look. Returns whether it has found something new.
@@ -206,6 +209,38 @@ fn what_runs_what_is_not_plain_is_found_in_a_real_catalog() {
     let types = oid.trim().parse::<u32>().expect("a number").to_be_bytes();
     let (verdict, _) = database.functions.plainness(b"SELECT $1", &types);
     assert_eq!(verdict, Plainness::NotPlain("function swallows (exception handler)".into()));
+}
+
+/// The verdicts are true: what is plain is answered alike or refused, and what is not is not.
+#[test]
+fn a_standby_answers_what_is_plain_as_the_primary_does_or_refuses() {
+    let database = ReadDatabase::with("answers", OBJECTS);
+    database.psql(
+        "INSERT INTO t VALUES (1, 'x'), (2, 'y'); SELECT nextval('seq'); REFRESH MATERIALIZED VIEW kept",
+    );
+    cluster().wait_caught_up().expect("it streams");
+    let standby = &cluster().replicas[0];
+    let mut refused = Vec::new();
+    for (sql, _) in VERDICTS.iter().filter(|(sql, cause)| cause.is_none() && !sql.contains("random()")) {
+        match standby.psql_in("answers", sql) {
+            Ok(answer) => assert_eq!(answer, database.psql(sql), "{sql}"),
+            Err(error) => refused.push((*sql, error.to_string())),
+        }
+    }
+    assert!(refused.iter().all(|(sql, _)| sql.contains("writes(")), "{refused:?}");
+    assert!(refused.iter().all(|(_, why)| why.contains("read-only transaction")), "{refused:?}");
+    for sql in [
+        "SELECT hides(5)",
+        "SELECT asks()",
+        "SELECT asks_by_body()",
+        "SELECT asks_by_setting()",
+        "SELECT other_name()",
+        "SELECT last_value FROM seq",
+    ] {
+        assert!(matches!(database.judged(sql), Plainness::NotPlain(_)), "{sql}");
+        let answer = standby.psql_in("answers", sql).expect("it is accepted");
+        assert_ne!(answer, database.psql(sql), "{sql}");
+    }
 }
 
 /// The definitions of all views of PostgreSQL: queries of many forms, whose names are all known.

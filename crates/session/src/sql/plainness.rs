@@ -139,6 +139,7 @@ impl Functions {
 mod tests {
     use super::*;
     use crate::sql::functions::{FunctionCatalog, UnlistedFunctions, hash_of};
+    use crate::sql::made::Made;
 
     /// With a relation `t`; more is known by a later look.
     fn catalog(relations: &[&str]) -> FunctionCatalog {
@@ -204,7 +205,7 @@ mod tests {
         let functions = Functions::new(catalog(&["t", "u"]));
         look(&functions, None);
         let (_, epoch) = functions.plainness(READ, &[]);
-        functions.may_be_changed(&[hash_of(b"t")]);
+        functions.may_be_changed(&Made::of(vec![hash_of(b"t")]));
         assert!(!functions.is_plainness_of(epoch, READ));
         assert_eq!(functions.plainness(READ, &[]).0, Plainness::Unknown(NotJudged::Changing));
         assert!(functions.is_plainness_of(epoch, b"select * from u"));
