@@ -89,6 +89,7 @@ impl Prepared {
         self.pins_behind(&lasting.effect, &mut pins);
         Arc::new(LastingEffects {
             pins,
+            of_functions: lasting.of_functions.clone(),
             effect: lasting.effect.clone(),
             era: lasting.era,
             made: Made::Nothing,

@@ -60,7 +60,7 @@ pub(crate) fn read(body: &[u8], is_whole: bool) -> Reading {
         CallEffect::Pin(reason) => (vec![Effect::None], Pins::from(reason)),
     };
     // One of a user is not known.
-    Reading { class: Class::ONCE, pins, effects, calls: FunctionUse::None }
+    Reading { class: Class::ONCE, pins, effects, calls: FunctionUse::None, of_functions: Pins::default() }
 }
 
 /// The effect of a call of `set_config`. `None` when it is unknown.

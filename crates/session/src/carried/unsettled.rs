@@ -109,7 +109,8 @@ impl Unsettled {
         }
         let pins = self.note(&calls);
         // What it makes runs these, too, and a relation that it names does.
-        read_with(sql, &pins).of_unknown_relations()
+        let reading = read_with(sql, &pins).of_unknown_relations();
+        Reading { of_functions: pins, ..reading }
     }
 
     /// Reads a part of long SQL: only functions with known effects are found there.

@@ -14,6 +14,7 @@ use crate::carried::residue::InsertUse;
 use crate::conversation::outstanding::Request;
 use crate::conversation::state::LongMessage;
 use crate::pin::{NotRepeatable, PinReason};
+use crate::pins::Pins;
 use crate::settings::Mobility;
 use crate::sql::Class;
 use crate::sql::calls::{CalledNames, calls};
@@ -75,15 +76,20 @@ impl Session {
         let wire = self.wire_of(body, extent);
         let Followed { prepared, unsettled, encoding, .. } = self.carried.follow();
         let is_plain_again = is_whole && prepared.is_plain_unnamed(body);
+        let mut run_already = Pins::default();
         let text = prepared.parse_sent(body, is_whole, wire, |sql| {
             if is_plain_again && !unsettled.may_call(sql) {
                 return StatementEffects::PLAIN;
             }
             let types = || Parse::parse(body).map_or(&[][..], |parse| parse.parameter_types);
             let reading = if is_whole { unsettled.read(sql, types) } else { Reading::unread() };
+            run_already.extend(&reading.of_functions);
             StatementEffects::of(reading, |reading| unsettled.made_by(reading, sql), body, encoding.era())
         });
         let calls_functions = unsettled.calls_functions();
+        if !run_already.is_empty() {
+            self.carried.follow().pin_all(&run_already);
+        }
         if calls_functions {
             self.may_use_sequences();
         }
@@ -98,12 +104,14 @@ impl Session {
     fn follow_bind(&mut self, body: &[u8]) -> (Option<TextId>, Class) {
         let Some(followed) = &mut self.carried.followed else { return (None, Class::PLAIN) };
         followed.before_bind(body);
-        let (text, class) = followed.prepared.bind_sent(body, followed.encoding.era());
-        let class = class.unwrap_or_else(|reasons| {
-            followed.pin_all(&reasons);
-            Class::PLAIN
-        });
-        (text, class)
+        let bound = followed.prepared.bind_sent(body, followed.encoding.era());
+        if bound.calls == FunctionUse::Possible {
+            followed.unsettled.called_again();
+        }
+        if !bound.pins.is_empty() {
+            followed.pin_all(&bound.pins);
+        }
+        (bound.text, bound.class)
     }
 
     fn follow_describe(&mut self, body: &[u8]) -> Class {
@@ -162,7 +170,7 @@ impl Session {
 
     /// A Query that is not plain.
     pub(crate) fn expect(&mut self, reading: Reading, made: Made) -> Class {
-        let Reading { class, mut pins, effects, calls: _ } = reading;
+        let Reading { class, mut pins, effects, .. } = reading;
         if effects.is_empty() {
             return class;
         }

@@ -20,6 +20,9 @@ pub(crate) struct Reading {
     /// One for each statement. None at all when no statement has any, and nothing pins.
     pub(crate) effects: Vec<Effect>,
     pub(crate) calls: FunctionUse,
+    /// Those of `pins` that are of user-defined functions. The server may run some before it is told to run the statement: to
+    /// read constants and parameters of their types, and to plan.
+    pub(crate) of_functions: Pins,
 }
 
 /// Whether a statement calls user-defined functions, as far as its SQL shows.
@@ -33,7 +36,13 @@ pub(crate) enum FunctionUse {
 impl Reading {
     #[inline]
     fn plain(class: Class) -> Self {
-        Self { class, pins: Pins::default(), effects: Vec::new(), calls: FunctionUse::None }
+        Self {
+            class,
+            pins: Pins::default(),
+            effects: Vec::new(),
+            calls: FunctionUse::None,
+            of_functions: Pins::default(),
+        }
     }
 
     /// For SQL that is too long to be read whole.

@@ -153,7 +153,9 @@ fn values_that_cannot_be_read_pin() {
 fn prepared_statements_do_what_they_call_each_time_they_run() {
     let (mut talk, _functions) = calling();
     talk.client(&[parse("s", "select set_tenant('a')"), sync()]).server(&[m('1'), ready('I')]);
-    assert_eq!(talk.session.movability(), Ok(()), "it was not run yet");
+    assert_eq!(talk.session.movability(), Err(PinReason::ReadingBack), "the server may run it to plan");
+    talk.reads_back(&[Some("")]);
+    assert_eq!(talk.session.movability(), Ok(()));
     talk.asks(&["s"], &[], &["set_tenant"]);
     for _ in 0..2 {
         talk.client(&[bind("s"), execute(), sync()]);
@@ -164,6 +166,19 @@ fn prepared_statements_do_what_they_call_each_time_they_run() {
     talk.ran("prepare p as select set_tenant('a')", &["PREPARE"]).reads_back(&[Some("a")]);
     talk.ran("execute p", &["SELECT 1"]);
     assert_eq!(talk.session.movability(), Err(PinReason::ReadingBack));
+}
+
+#[test]
+fn what_a_server_runs_to_read_and_to_plan_counts_before_the_statement_is_run() {
+    let (mut talk, _functions) = calling();
+    talk.client(&[parse("s", "select plain(1)"), sync()]).server(&[m('1'), ready('I')]);
+    talk.client(&[bind("s"), sync()]).server(&[m('2'), ready('I')]);
+    assert_eq!(talk.session.movability(), Ok(()));
+    talk.client(&[parse("t", "select set_tenant('a')"), sync()]).server(&[m('1'), ready('I')]);
+    talk.reads_back(&[Some("a")]);
+    talk.client(&[bind("t"), sync()]).server(&[m('2'), ready('I')]);
+    assert_eq!(talk.session.movability(), Err(PinReason::ReadingBack));
+    talk.reads_back(&[Some("a")]);
 }
 
 #[test]
@@ -408,6 +423,7 @@ fn the_type_of_a_parameter_runs_what_its_check_calls() {
     for (name, oid) in [("plain", 20_001), ("dom", 20_000)] {
         talk.client(&[parse_with_type(name, "select $1", oid), sync()]).server(&[m('1'), ready('I')]);
     }
+    talk.reads_back(&[Some("")]);
     runs(&mut talk, "plain");
     assert!(!talk.session.must_read_back());
     runs(&mut talk, "dom");

@@ -154,6 +154,7 @@ impl Prepared {
         let lasting = (!pins.is_empty())
             .then(|| LastingEffects {
                 pins,
+                of_functions: Pins::default(),
                 effect: Effect::None,
                 era: EncodingEra::default(),
                 made: Made::Nothing,

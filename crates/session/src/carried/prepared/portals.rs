@@ -10,6 +10,7 @@ use crate::names::{bind_of, describe_of, executed_portal};
 use crate::pin::PinReason;
 use crate::pins::Pins;
 use crate::sql::Class;
+use crate::sql::read::FunctionUse;
 
 /// What is remembered of a portal.
 #[derive(Debug, Default)]
@@ -26,29 +27,42 @@ impl Portal {
     }
 }
 
+/// What a Bind does. The server reads its parameters and plans its statement, by which functions run.
+#[derive(Debug)]
+pub(crate) struct BoundStatement {
+    pub(crate) text: Option<TextId>,
+    pub(crate) class: Class,
+    /// Why the session is pinned from when it is sent.
+    pub(crate) pins: Pins,
+    pub(crate) calls: FunctionUse,
+}
+
 impl Prepared {
     /// A Bind was sent. Returns its SQL for the log. Whether it may be sent again is in its class.
     ///
     /// # Errors
     /// Instead of the class, what pins because of it.
     #[inline]
-    pub(crate) fn bind_sent(
-        &mut self,
-        body: &[u8],
-        era: EncodingEra,
-    ) -> (Option<TextId>, Result<Class, Pins>) {
+    pub(crate) fn bind_sent(&mut self, body: &[u8], era: EncodingEra) -> BoundStatement {
         let class = if self.is_movable { self.class_of_bind(body) } else { Class::PLAIN };
+        let plain = BoundStatement { text: None, class, pins: Pins::default(), calls: FunctionUse::None };
         if !self.is_logged() && self.odd == 0 && self.portals.is_empty() {
             self.unnamed_portal = Portal::default();
-            return (None, Ok(class));
+            return plain;
         }
-        let Some(bind) = bind_of(body) else { return (None, Ok(class)) };
+        let Some(bind) = bind_of(body) else { return plain };
         let mut pins = Pins::default();
         let effects = if self.odd > 0 { self.effects_of_bind(&bind, body, era, &mut pins) } else { None };
         let text = self.text_of(bind.statement);
         let text = self.shown(text);
+        let calls = effects.as_ref().map_or(FunctionUse::None, |effects| effects.calls);
+        let lasting = effects.as_ref().and_then(|effects| effects.lasting.clone());
         self.put_portal(bind.portal, Portal { text, effects }, &mut pins);
-        (self.texts.retain(text), if pins.is_empty() { Ok(class) } else { Err(pins) })
+        let class = if pins.is_empty() { class } else { Class::PLAIN };
+        if let Some(lasting) = lasting {
+            pins.extend(&lasting.of_functions);
+        }
+        BoundStatement { text: self.texts.retain(text), class, pins, calls }
     }
 
     #[inline]

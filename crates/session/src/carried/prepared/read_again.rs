@@ -31,14 +31,15 @@ impl SavedStatement {
     /// Reads the statement again: functions that it calls have changed.
     fn read_again(&mut self, texts: &Texts, read: &mut impl FnMut(&[u8], &[u8]) -> Reading) {
         let Some(sql) = self.kept_sql(texts) else { return };
-        let Reading { class, pins, calls, .. } = read(sql, self.parsed_types(texts));
+        let Reading { class, pins, calls, of_functions, .. } = read(sql, self.parsed_types(texts));
         let class = if self.origin == StatementOrigin::Sql { Class::ONCE } else { class };
         let before = self.effects.lasting.as_deref();
         let (effect, era) = before
             .map_or((Effect::None, EncodingEra::default()), |lasting| (lasting.effect.clone(), lasting.era));
         let made = before.map_or(Made::Nothing, |lasting| lasting.made.clone());
         let is_something = !pins.is_empty() || effect != Effect::None;
-        let lasting = is_something.then(|| Arc::new(LastingEffects { pins, effect, era, made }));
+        let lasting =
+            is_something.then(|| Arc::new(LastingEffects { pins, of_functions, effect, era, made }));
         self.effects = StatementEffects { class, lasting, calls };
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct StatementEffects {
 pub(crate) struct LastingEffects {
     /// They count once it is run, whether or not it succeeds.
     pub(crate) pins: Pins,
+    /// Those of them that may count from its Bind on.
+    pub(crate) of_functions: Pins,
     pub(crate) effect: Effect,
     /// The encoding era in which its text was sent.
     pub(crate) era: EncodingEra,
@@ -56,7 +58,13 @@ impl StatementEffects {
             Effect::SetConfig(calls) if !keeps_text(&calls, body) => Effect::Pin(PinReason::UnknownSetting),
             other => other,
         };
-        let lasting = Some(Arc::new(LastingEffects { pins: reading.pins, effect, era, made }));
+        let lasting = Some(Arc::new(LastingEffects {
+            pins: reading.pins,
+            of_functions: reading.of_functions,
+            effect,
+            era,
+            made,
+        }));
         Self { class, lasting, calls }
     }
 
@@ -72,6 +80,7 @@ impl StatementEffects {
             let effect = effect.unwrap_or(Effect::Pin(PinReason::UnknownSetting));
             effects.lasting = Some(Arc::new(LastingEffects {
                 pins: lasting.pins.clone(),
+                of_functions: lasting.of_functions.clone(),
                 effect,
                 era,
                 made: Made::Nothing,

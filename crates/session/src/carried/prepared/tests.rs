@@ -37,7 +37,7 @@ fn send_parse(prepared: &mut Prepared, name: &str, sql: &str) {
 }
 
 fn send_bind(prepared: &mut Prepared, portal: &str, statement: &str) {
-    let (text, _class) = prepared.bind_sent(&bind(portal, statement), EncodingEra::default());
+    let text = prepared.bind_sent(&bind(portal, statement), EncodingEra::default()).text;
     prepared.texts.release(text);
 }
 
@@ -174,9 +174,9 @@ fn a_portal_with_effects_takes_the_place_of_one_that_is_only_logged() {
     for n in 0..PORTALS_MAX {
         send_bind(&mut s, &format!("p{n}"), "");
     }
-    let (text, class) = s.bind_sent(&bind("q", "odd"), EncodingEra::default());
-    s.texts.release(text);
-    assert!(class.is_ok(), "it pins nothing");
+    let bound = s.bind_sent(&bind("q", "odd"), EncodingEra::default());
+    s.texts.release(bound.text);
+    assert!(bound.pins.is_empty(), "it pins nothing");
     assert_eq!(s.portals.len(), PORTALS_MAX);
     assert!(s.execute_sent(b"q\0\0\0\0\0").1.class == crate::sql::Class::ONCE);
 }
