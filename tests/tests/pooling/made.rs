@@ -56,7 +56,8 @@ fn what_a_trigger_sets_that_was_just_made_leaks_nothing_of_statements_prepared_b
     );
     let pool = pool(1, 1);
     for (at, (way, make)) in WAYS.iter().enumerate() {
-        for (by, uses) in [("table", "by_protocol"), ("table", "by_sql"), ("view", "by_protocol")] {
+        let all = [("view", "by_protocol"), ("table", "by_protocol"), ("table", "by_sql")];
+        for (by, uses) in all.into_iter().take(if at == 0 { 3 } else { 1 }) {
             let name = format!("triggered_{at}_{by}_{uses}");
             beside(&format!(
                 "CREATE TABLE {name} (a int); CREATE VIEW {name}_view AS SELECT a FROM {name};

@@ -170,7 +170,7 @@ pub(crate) const NO_LOOK: u64 = 0;
 /// The [`Functions::reading_mark`] while a look is due for what sessions have made. No generation has this number.
 const CHANGE_AHEAD: u64 = u64::MAX;
 
-/// Stands in [`ChangedFunction`] for the name of what runs without one, or under one that is not noted.
+/// Stands in [`ChangedFunction`] for the name of what runs without one, such as a cast, or by an operator.
 const ANY_NAME: u64 = 0;
 
 /// Stands for the hash of a fingerprint that is not known.
@@ -313,11 +313,8 @@ impl Functions {
         }
     }
 
+    /// By name also of the first look: SQL before it may have used what a session had just made.
     fn note_changes(&self, look: u64, catalog: &FunctionCatalog) {
-        if look == 1 {
-            // Before the first look no function was harmless.
-            return;
-        }
         let before = self.catalog.load();
         // One that was dropped and created again may have been harmless before.
         let is_more = |before: Option<&Arc<FunctionEffect>>, effect: &Arc<FunctionEffect>| {
@@ -333,17 +330,14 @@ impl Functions {
             more.map(|(name, effect)| changed(if is_named { hash_of(name) } else { ANY_NAME }, effect))
                 .collect()
         };
-        let types = catalog.types.iter().filter(|(oid, effect)| is_more(before.types.get(*oid), effect));
-        let everything = catalog.everything.iter();
-        let everything = everything.filter(|effect| is_more(before.everything.as_ref(), effect));
-        let found = [
-            by_name(&catalog.functions, &before.functions, true),
-            by_name(&catalog.words, &before.words, true),
-            by_name(&catalog.operators, &before.operators, false),
-            types.map(|(_, effect)| changed(ANY_NAME, effect)).collect(),
-            everything.map(|effect| changed(ANY_NAME, effect)).collect(),
-        ]
-        .concat();
+        let mut found = by_name(&catalog.functions, &before.functions, true);
+        found.extend(by_name(&catalog.words, &before.words, true));
+        if look > 1 {
+            let everything = catalog.everything.iter();
+            let everything = everything.filter(|effect| is_more(before.everything.as_ref(), effect));
+            found.extend(by_name(&catalog.operators, &before.operators, false));
+            found.extend(everything.map(|effect| changed(ANY_NAME, effect)));
+        }
         let mut changes = Vec::clone(&self.changes.load());
         changes.extend(found);
         changes.drain(..changes.len().saturating_sub(FUNCTION_CHANGES_KEPT));

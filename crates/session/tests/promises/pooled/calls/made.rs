@@ -195,6 +195,22 @@ fn what_was_perhaps_made_is_told_however_a_session_ends() {
 }
 
 #[test]
+fn what_the_first_look_finds_counts_for_those_who_have_used_it_before() {
+    let unread = FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread);
+    let functions = Arc::new(Functions::new(unread));
+    let [mut maker, mut user] = [(), ()].map(|()| session_of(&functions));
+    let first = functions.look_begins();
+    maker.ran(MAKES.0, &[MAKES.1]);
+    user.ran(USES, &["INSERT 0 1"]).waits_for_a_look();
+    // It has found what was made while it read, and the next finds no change.
+    functions.look_ended(first, with_made());
+    look(&functions, None, Some(READ));
+    assert!(user.session.settle_calls());
+    let asked = printable(&user.session.questions().expect("its values"));
+    assert!(asked.contains("work_mem"), "{asked}");
+}
+
+#[test]
 fn functions_called_while_a_look_is_due_are_asked_for_behind_it() {
     let (mut maker, functions) = calling();
     maker.ran(MAKES.0, &[MAKES.1]);
