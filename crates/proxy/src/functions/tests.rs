@@ -3,16 +3,20 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use trunkline_cluster::{Cluster, ClusterSpec, PgInstall};
 use trunkline_health::MonitorLogin;
 use trunkline_health::monitor::ByHand;
-use trunkline_session::{Functions, NotJudged, Plainness};
+use trunkline_session::{FunctionCatalog, Functions, NotJudged, Plainness};
 use trunkline_topology::testing::snapshot;
 
+use super::connection::FunctionsReadError;
 use super::read::{FunctionsReader, PlainnessWish};
 use super::{FunctionStore, UserFunctions};
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Functions that a standby would run with another result, and each kind of object that runs one.
 const OBJECTS: &str = "
@@ -144,6 +148,18 @@ fn cluster() -> &'static Cluster {
     CLUSTER.get_or_init(start)
 }
 
+/// Looks until the server has answered in time: on a busy machine a login may take longer than a reader waits for it.
+async fn read(reader: &mut FunctionsReader, wish: PlainnessWish) -> Option<FunctionCatalog> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match reader.look(wish).await {
+            Ok(catalog) => return catalog,
+            Err(FunctionsReadError::NotNow(_)) if Instant::now() < deadline => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 /// A database of a test's own, and its reader.
 struct ReadDatabase {
     name: &'static str,
@@ -167,7 +183,7 @@ impl ReadDatabase {
             ByHand::with_login(verdicts, MonitorLogin { config, ..MonitorLogin::default() });
         let store = FunctionStore::new(UserFunctions::Read, health, Handle::clone(runtime.handle()));
         let mut reader = FunctionsReader::new(Arc::clone(&store.shared), name.into());
-        let catalog = runtime.block_on(reader.look(PlainnessWish::Wanted)).expect("readable").expect("new");
+        let catalog = runtime.block_on(read(&mut reader, PlainnessWish::Wanted)).expect("new");
         let functions = Functions::new(catalog);
         functions.look_ended(functions.look_begins(), None);
         Self { name, runtime, reader, functions }
@@ -180,7 +196,7 @@ impl ReadDatabase {
     /// One more look. Returns whether it has found something new.
     fn look(&mut self, wish: PlainnessWish) -> bool {
         let number = self.functions.look_begins();
-        let catalog = self.runtime.block_on(self.reader.look(wish)).expect("readable");
+        let catalog = self.runtime.block_on(read(&mut self.reader, wish));
         let is_new = catalog.is_some();
         self.functions.look_ended(number, catalog);
         is_new
