@@ -272,6 +272,26 @@ fn no_name_in_the_views_of_postgresql_is_unknown() {
     assert!(definitions.lines().count() > 100, "there are some {}", definitions.lines().count());
 }
 
+#[test]
+fn what_runs_without_a_name_counts_for_all_statements() {
+    let hides = "CREATE FUNCTION hides(text) RETURNS int LANGUAGE plpgsql AS
+        $$ BEGIN RETURN 1; EXCEPTION WHEN OTHERS THEN RETURN 2; END $$;";
+    let cast = format!("{hides} CREATE CAST (text AS int) WITH FUNCTION hides(text) AS IMPLICIT");
+    let lexizes =
+        "CREATE FUNCTION lexizes(internal, internal, internal, internal) RETURNS internal LANGUAGE c
+        AS '$libdir/euc2004_sjis2004', 'shift_jis_2004_to_euc_jis_2004';";
+    let template = format!("{lexizes} CREATE TEXT SEARCH TEMPLATE words (LEXIZE = lexizes)");
+    for (name, objects, cause) in [
+        ("unused", hides, None),
+        ("castings", &cast, Some("function hides (exception handler)")),
+        ("unused_in_c", lexizes, None),
+        ("templates", &template, Some("function lexizes (in C)")),
+    ] {
+        let expected = cause.map_or(Plainness::Plain, |cause| Plainness::NotPlain(cause.into()));
+        assert_eq!(ReadDatabase::with(name, objects).judged("SELECT 1"), expected, "{name}");
+    }
+}
+
 /// Where PostgreSQL comes without its contrib modules, the unit tests of names must do.
 #[test]
 fn extensions_are_judged_by_what_they_do() {
