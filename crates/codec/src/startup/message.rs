@@ -22,12 +22,12 @@ pub struct StartupMessage {
     /// Names and values, each ended by NUL, and the NUL that ends the list.
     body: Box<[u8]>,
     /// Whether the list has what few clients send, so that it is not looked for each time.
-    has: Extras,
+    has: RareParameters,
 }
 
 /// What few clients send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Extras {
+struct RareParameters {
     /// A parameter `options`.
     options: bool,
     /// A `_pq_.` parameter.
@@ -96,7 +96,7 @@ impl StartupMessage {
         if version.major != 3 {
             return Err(StartupError::UnsupportedProtocol(version));
         }
-        let (mut rest, mut user, mut has) = (body, &[][..], Extras::default());
+        let (mut rest, mut user, mut has) = (body, &[][..], RareParameters::default());
         while let Some(((name, value), after)) = split_parameter(rest) {
             rest = after;
             match name {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use trunkline_reactor::timer;
 
 use super::LoginFailure;
-use super::told::Told;
+use super::told::ToldWaker;
 use crate::context::{RunPhase, Worker};
 use crate::errors::Refusal;
 
@@ -49,7 +49,7 @@ impl LoginDeadline {
                 _ = phase.wait_for(is_ending) => Err(LoginFailure::Refused(Refusal::NoNewSessions)),
             }
         });
-        let mut told = Told::default();
+        let mut told = ToldWaker::default();
         poll_fn(|cx| match login.as_mut().poll(cx) {
             Poll::Ready(outcome) => Poll::Ready(outcome),
             // A login that waits for nothing sets no timer.

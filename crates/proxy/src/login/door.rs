@@ -11,7 +11,7 @@ use trunkline_topology::ClientAddress;
 
 use super::LoginFailure;
 use super::request::shown;
-use super::told::Told;
+use super::told::ToldWaker;
 use super::way::LoginWay;
 use crate::context::Worker;
 use crate::errors::{Refusal, says_wrong_proof};
@@ -70,7 +70,7 @@ impl Visitor<'_> {
         if let Poll::Ready(outcome) = poll_fn(|cx| Poll::Ready(exchange.as_mut().poll(cx))).await {
             return outcome;
         }
-        let (mut shut_out, mut told) = (pin!(self.shut_out(worker)), Told::default());
+        let (mut shut_out, mut told) = (pin!(self.shut_out(worker)), ToldWaker::default());
         let mut closed = None;
         poll_fn(|cx| {
             // The door first: what has come meanwhile is not looked at.
