@@ -154,6 +154,7 @@ impl Playing<'_> {
         self.leave(player);
         match TortureClient::connect(self.prompter.dsn(self.stage), parameters, self.wait) {
             Ok(client) => {
+                self.prompter.let_settle(self.stage);
                 self.clients.insert(player, client);
                 Seen::nothing()
             }

@@ -18,6 +18,8 @@ const SERVER_WAIT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(3);
 /// Logins through the pooler until one works, after its server connections were ended: it may hold dead ones, one each.
 const SETTLING_ATTEMPTS_MAX: usize = 100;
+/// From a login until a proxy chooses a server for each request: it may keep that of the login until it knows what that gives.
+const SETTLED_AFTER: Duration = Duration::from_millis(150);
 
 /// What is between the clients and the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +88,13 @@ impl Prompter {
             std::thread::sleep(POLL_INTERVAL);
         }
         Ok(())
+    }
+
+    /// Waits, with standbys from which the pooler may read, until it does so for a client that has just logged in.
+    pub fn let_settle(&self, stage: Stage) {
+        if self.awaits_standbys && stage == Stage::Pooled {
+            std::thread::sleep(SETTLED_AFTER);
+        }
     }
 
     /// Why the pooler keeps server connections now, if there is a command to ask.
