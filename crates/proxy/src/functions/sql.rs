@@ -186,8 +186,11 @@ SELECT u.number, 'function', u.object, ''::bytea FROM used u WHERE u.class = 'pg
 UNION ALL SELECT u.number, 'word', u.object, convert_to(c.relname::text, 'UTF8') FROM used u \
  JOIN pg_class c ON u.class = 'pg_class'::regclass AND c.oid = u.object WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') \
 UNION ALL SELECT u.number, 'type', u.object, \
- convert_to(CASE WHEN t.typcategory = 'A' AND t.typtype = 'b' THEN '' ELSE t.typname::text END, 'UTF8') FROM used u \
+ convert_to(t.typname::text, 'UTF8') FROM used u \
  JOIN pg_type t ON u.class = 'pg_type'::regclass AND t.oid = u.object \
+UNION ALL SELECT u.number, 'type', t.oid, convert_to(t.typname::text, 'UTF8') FROM used u \
+ JOIN pg_class c ON u.class = 'pg_class'::regclass AND c.oid = u.object \
+ JOIN pg_type t ON t.typelem = c.reltype AND t.typcategory = 'A' \
 UNION ALL SELECT u.number, 'operator', u.object, convert_to(o.oprname::text, 'UTF8') FROM used u \
  JOIN pg_operator o ON u.class = 'pg_operator'::regclass AND o.oid = u.object \
 UNION ALL SELECT u.number, 'cast', u.object, ''::bytea FROM used u \

@@ -35,6 +35,8 @@ const FUNCTIONS: &[&str] = &[
     "CREATE FUNCTION torture.set_deep(n text, v text) RETURNS text LANGUAGE sql AS $$ SELECT torture.set_it(n, v) $$",
     "CREATE FUNCTION torture.set_immutable(n text, v text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS \
      $$ BEGIN RETURN set_config(n, v, false); END $$",
+    "CREATE FUNCTION torture.set_procedure_named(procedure text) RETURNS void LANGUAGE plpgsql AS \
+     $$ BEGIN EXECUTE procedure; END $$",
     "CREATE FUNCTION torture.set_rows(n text, v text) RETURNS TABLE (x text) LANGUAGE plpgsql AS \
      $$ BEGIN RETURN QUERY SELECT set_config(n, v, false) FROM generate_series(1, 2); END $$",
     "CREATE FUNCTION torture.set_caught(n text, v text) RETURNS text LANGUAGE plpgsql AS \

@@ -128,6 +128,13 @@ const WAYS: &[(&str, &str, &str)] = &[
     ("operator", "an operator", "SELECT '{n}' OPERATOR(torture.<~) '{1}'"),
     ("cast", "a cast", "SELECT ROW('{n}', '{1}')::torture.setting::text"),
     ("domain", "a domain's CHECK", "SELECT '{n}={1}'::torture.doorway"),
+    ("domain-array", "an array of a domain", "SELECT ARRAY['{n}={1}']::torture.doorway[]"),
+    ("domain-array-name", "the array type of a domain by its name", "SELECT '{{n}={1}}'::torture._doorway"),
+    (
+        "dynamic-variable",
+        "EXECUTE of a variable of an odd name",
+        "SELECT torture.set_procedure_named('SET {n} = ''{1}''')",
+    ),
     ("trigger", "a trigger", "INSERT INTO torture.doors VALUES ('{n}', '{1}')"),
     (
         "deferred-trigger",
@@ -227,7 +234,22 @@ fn messages(knob: &Knob) -> Vec<Scenario> {
         flight::copy_data(&format!("{}\t{value}\n", knob.name)),
         flight::copy_done(),
     ];
-    let ways: [(&str, &str, &[Flight]); 5] = [
+    let constant = knob.fill("SELECT '{{n}={1}}'::torture.doorway[]");
+    let parsed = [flight::parse("", &constant), flight::sync()];
+    let checked = [
+        flight::parse("", "SELECT $1::torture.doorway"),
+        flight::bind("", &[Some(&format!("{}={value}", knob.name))]),
+        flight::sync(),
+    ];
+    let folded = [
+        flight::parse("", &knob.fill("SELECT torture.set_immutable('{n}', '{1}')")),
+        flight::bind("", &[]),
+        flight::sync(),
+    ];
+    let ways: [(&str, &str, &[Flight]); 8] = [
+        ("parse-only", "a constant of a type, read by Parse", &parsed),
+        ("bind-only", "a parameter of a type, read by Bind", &checked),
+        ("plan-only", "a function declared IMMUTABLE, run by Bind", &folded),
         ("bound", "set_config with bound parameters", &bound),
         ("prepared", "a prepared call of a function with bound parameters", &prepared),
         ("one-row", "the first row of a portal", &rows),
