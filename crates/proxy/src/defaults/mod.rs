@@ -211,14 +211,18 @@ impl Defaults {
     /// be read; for a login that would get a connection of an earlier one. One that is late is not waited for any longer.
     pub(crate) async fn before_reuse(&self, id: ServerId) -> Reuse {
         let Some(server) = self.of(id) else { return Reuse::Known };
-        if let Some(known) = server.reuse(Instant::now()) {
+        let now = Instant::now();
+        if let Some(known) = server.reuse(now) {
             return known;
         }
         let told = async {
             loop {
                 let looked = server.looked.notified();
-                if let Some(known) = server.reuse(Instant::now()) {
-                    return known;
+                if server.history.load().has_looked_since(now) {
+                    return Reuse::Known;
+                }
+                if server.is_failing.load(Ordering::Acquire) {
+                    return Reuse::Unknown;
                 }
                 looked.await;
             }
