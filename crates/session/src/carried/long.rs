@@ -17,11 +17,10 @@ pub(crate) struct LongPart {
 }
 
 impl Followed {
-    /// Nothing is in flight, and there are no portals.
-    #[inline]
-    pub(crate) fn long_statements_may_have_ended(&mut self) {
+    /// Whether long statements may still be run is looked at where calls are settled.
+    pub(super) fn long_statements_may_have_ended(&mut self) {
         // Of a long one the text is not kept.
-        if self.unsettled.recent_calls.has_long_statements() && self.prepared.is_saved() {
+        if self.prepared.is_saved() && !self.prepared.has_portals() {
             self.unsettled.recent_calls.long_statements_ended();
         }
     }

@@ -299,6 +299,7 @@ impl Followed {
             self.unsettled.called_what_defines();
         }
         self.pins.extend(&pins);
+        self.long_statements_may_have_ended();
         if doubt == Some(CallDoubt::OtherFunctions) {
             self.hidden.get_or_insert(PinReason::UnreadFunction);
         }

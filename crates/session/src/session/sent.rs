@@ -135,9 +135,7 @@ impl Session {
             return Class::PLAIN;
         }
         if !is_whole {
-            let found = self.long_begins(LongMessage::Query, body);
-            let reading = if found.is_once { Reading::unread() } else { Reading::long(body) };
-            return self.expect(Reading { pins: found.pins, ..reading }, Made::Anything);
+            return self.follow_long_query(body);
         }
         let sql = body.strip_suffix(b"\0").unwrap_or(body);
         let mut called = CalledNames::default();
@@ -157,9 +155,19 @@ impl Session {
             }
             Some(calls) => self.followed().unsettled.read_called(sql, calls, || &[]),
         };
-        if reading.is_plain() {
-            return Class::PLAIN;
-        }
+        if reading.is_plain() { Class::PLAIN } else { self.follow_reading(sql, reading) }
+    }
+
+    #[cold]
+    fn follow_long_query(&mut self, body: &[u8]) -> Class {
+        let found = self.long_begins(LongMessage::Query, body);
+        let reading = if found.is_once { Reading::unread() } else { Reading::long(body) };
+        self.expect(Reading { pins: found.pins, ..reading }, Made::Anything)
+    }
+
+    /// A Query of which this was read.
+    #[inline(never)]
+    fn follow_reading(&mut self, sql: &[u8], reading: Reading) -> Class {
         self.conversation.exports_snapshot |= exports_snapshot(sql);
         if reading.effects.is_empty() {
             return reading.class;

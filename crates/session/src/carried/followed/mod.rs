@@ -397,7 +397,6 @@ impl Followed {
     pub(crate) fn transaction_ended(&mut self, is_last: bool) {
         if is_last {
             self.prepared.portals_ended();
-            self.long_statements_may_have_ended();
         }
         self.prepared.transaction_ended(self.has_failed);
         if !self.staged.is_empty() {

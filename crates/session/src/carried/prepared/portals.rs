@@ -163,6 +163,11 @@ impl Prepared {
         self.shown(text)
     }
 
+    /// Whether there may be a portal that does more than read, or will be of what is in flight.
+    pub(crate) fn has_portals(&self) -> bool {
+        !self.portals.is_empty() || !self.unnamed_portal.is_empty() || !self.pending.is_empty()
+    }
+
     /// The session is idle outside a transaction: portals are gone.
     #[inline]
     pub(crate) fn portals_ended(&mut self) {
