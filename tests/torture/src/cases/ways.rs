@@ -128,7 +128,6 @@ const WAYS: &[(&str, &str, &str)] = &[
     ("operator", "an operator", "SELECT '{n}' OPERATOR(torture.<~) '{1}'"),
     ("cast", "a cast", "SELECT ROW('{n}', '{1}')::torture.setting::text"),
     ("domain", "a domain's CHECK", "SELECT '{n}={1}'::torture.doorway"),
-    ("domain-array", "an array of a domain", "SELECT ARRAY['{n}={1}']::torture.doorway[]"),
     ("domain-array-name", "the array type of a domain by its name", "SELECT '{{n}={1}}'::torture._doorway"),
     (
         "dynamic-variable",
