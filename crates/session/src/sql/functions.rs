@@ -3,7 +3,8 @@
 //! The caller reads them. It publishes a [`FunctionCatalog`] for each database in a
 //! [`Functions`], which the sessions of that database share.
 
-use std::collections::{HashMap, HashSet};
+mod catalog;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -12,10 +13,11 @@ use arc_swap::{ArcSwap, Guard};
 use atomic_waker::AtomicWaker;
 
 use crate::limits::FUNCTION_CHANGES_KEPT;
-use crate::names::cut_in_utf8;
-use crate::sql::function_effect::{FunctionEffect, RUN_SQL};
+use crate::sql::function_effect::FunctionEffect;
 use crate::sql::made::Made;
-use crate::sql::plainness::PlainnessCatalog;
+
+pub(crate) use catalog::Called;
+pub use catalog::{EffectsByName, FunctionCatalog, UnlistedFunctions};
 
 /// SQL for a value, a text, that changes whenever a user-defined function is created, replaced, altered or dropped. The same
 /// is asked of the server on which a session has called functions, under whatever `search_path` that has.
@@ -31,92 +33,6 @@ pub(crate) enum FingerprintComparison {
     Other,
     /// No look has read any.
     Unknown,
-}
-
-/// Effects by name, as the server stores it.
-pub type EffectsByName = HashMap<Box<[u8]>, Arc<FunctionEffect>>;
-
-/// How a function counts that is neither built in nor listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnlistedFunctions {
-    /// It was created since the last look: the session is pinned until the next.
-    Unread,
-    /// Functions are not read here: it pins.
-    Pins,
-}
-
-/// The functions of one database.
-#[derive(Debug)]
-pub struct FunctionCatalog {
-    /// Names of the functions of PostgreSQL itself. Catalogs of servers of one version share them.
-    pub built_in: Arc<HashSet<Box<[u8]>>>,
-    /// User-defined functions and those of extensions, including harmless ones.
-    pub functions: EffectsByName,
-    /// Relations and types whose use runs such a function, in a policy for example; and functions that can be called
-    /// like a column.
-    pub words: EffectsByName,
-    /// Types that run such a function, by OID: they may be those of parameters.
-    pub types: HashMap<u32, Arc<FunctionEffect>>,
-    /// Operators that run such a function.
-    pub operators: EffectsByName,
-    /// The effect of functions that run without a name in the SQL, by an implicit cast for example.
-    pub everything: Option<Arc<FunctionEffect>>,
-    /// How all other functions count.
-    pub unlisted: UnlistedFunctions,
-    /// What may run on a standby; `None` until it was asked for and read.
-    pub plainness: Option<PlainnessCatalog>,
-}
-
-/// The function that a name before a parenthesis calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Called<'a> {
-    BuiltIn,
-    /// A user-defined function.
-    UserDefined(&'a FunctionEffect),
-    Unknown,
-}
-
-impl FunctionCatalog {
-    /// For a database whose functions are not known.
-    #[must_use]
-    pub fn unread(built_in: Arc<HashSet<Box<[u8]>>>, unlisted: UnlistedFunctions) -> Self {
-        let is_built_in = |name: &&&str| built_in.contains(name.as_bytes());
-        let effect_of = |name: &&str| Arc::new(FunctionEffect::of_name(name.as_bytes()));
-        let functions = RUN_SQL
-            .iter()
-            .filter(is_built_in)
-            .map(|name| (name.as_bytes().into(), effect_of(name)))
-            .collect();
-        let (words, operators) = (EffectsByName::new(), EffectsByName::new());
-        Self {
-            built_in,
-            functions,
-            words,
-            types: HashMap::new(),
-            operators,
-            everything: None,
-            unlisted,
-            plainness: None,
-        }
-    }
-
-    /// Whether SQL has to be searched for more than calls.
-    pub(crate) fn watches_words(&self) -> bool {
-        !self.words.is_empty()
-            || !self.types.is_empty()
-            || !self.operators.is_empty()
-            || self.everything.is_some()
-    }
-
-    /// The function that `name` calls, after case folding. A user-defined function may have the name of a built-in one.
-    pub(crate) fn called(&self, name: &[u8]) -> Called<'_> {
-        let name = cut_in_utf8(name);
-        match self.functions.get(name) {
-            Some(effect) => Called::UserDefined(effect),
-            None if self.built_in.contains(name) => Called::BuiltIn,
-            None => Called::Unknown,
-        }
-    }
 }
 
 /// The functions of one database as they are known now; shared by its sessions and the reader.

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use std::sync::atomic::AtomicUsize;
 use std::task::{Wake, Waker};
 
