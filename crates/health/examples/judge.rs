@@ -69,7 +69,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     for second in 0_u32..10 {
         let now = started + TICK * second;
         let flush = WRITTEN * (u64::from(second) + 100);
-        let primary = RoleFacts::Primary(PrimaryFacts { flush: Some(Lsn(flush)), timeline: Some(TIMELINE) });
+        let primary = RoleFacts::Primary(PrimaryFacts {
+            flush: Some(Lsn(flush)),
+            insert: None,
+            timeline: Some(TIMELINE),
+        });
         judge.observe(ServerId(0), answered(primary, now), now);
         // Nothing written before the first second is missing.
         let replay = flush.saturating_sub(WRITTEN * lag.min(u64::from(second)));

@@ -5,6 +5,7 @@
 //!
 //! A stale snapshot is used unchanged: old verdicts are better than none, and a failed connect tries the next server.
 
+use trunkline_codec::ids::Lsn;
 use trunkline_topology::{Role, ServerId, ServerStatus, Snapshot, State};
 
 use crate::attrs::{Fallback, TargetSessionAttrs};
@@ -156,6 +157,12 @@ pub fn primary_as_fallback(rules: &Rules, snapshot: &Snapshot, load: &Attached) 
     let mut servers = if is_allowed { members(snapshot, Tier::Primary) } else { Vec::new() };
     servers.retain(|candidate| rules.has_room(snapshot, candidate.id, load));
     servers
+}
+
+/// Whether the server showed at least `lsn` when it was asked last.
+#[must_use]
+pub fn shows(snapshot: &Snapshot, server: &ServerStatus, lsn: Lsn) -> bool {
+    is_the_primary(snapshot, server) || server.replay_lsn.is_some_and(|replayed| replayed >= lsn)
 }
 
 /// Whether a session that is on `id` may stay there: as for a new one, but a full server keeps what it has.

@@ -6,12 +6,14 @@
 //! - [`gray`]: which servers are up, but slow.
 //! - [`zones`]: which servers are near.
 //! - [`eligible`](mod@eligible): which servers a listener's sessions may have.
+//! - [`floor`]: how far a standby must be to show what a session has written.
 //! - [`balance`]: which of them a session gets.
 
 pub mod attrs;
 pub mod balance;
 pub mod candidate;
 pub mod eligible;
+pub mod floor;
 pub mod gray;
 pub mod load;
 pub mod zones;
@@ -20,5 +22,6 @@ pub use attrs::{Fallback, InvalidTargetSessionAttrs, TargetSessionAttrs};
 pub use balance::{Balance, Balancer};
 pub use candidate::Candidate;
 pub use eligible::{Eligible, Rules, eligible};
+pub use floor::{Floor, FloorPosition};
 pub use load::{Attached, Lease};
 pub use zones::ZonePreference;

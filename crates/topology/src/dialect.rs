@@ -25,6 +25,18 @@ pub struct ProbeSpec {
     pub dialect: Option<Dialect>,
     /// With [`Dialect::Custom`]: gives milliseconds as a number, or an LSN as text, or NULL where the lag is unknown.
     pub lag_query: Option<Arc<str>>,
+    /// Whether a primary is asked where it writes next.
+    pub inserted: InsertedAsked,
+}
+
+/// Whether a primary is asked for the position behind all that was committed there, flushed or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum InsertedAsked {
+    /// Nobody needs it.
+    #[default]
+    No,
+    /// Sessions that write there read elsewhere.
+    Yes,
 }
 
 impl ProbeSpec {
@@ -32,7 +44,8 @@ impl ProbeSpec {
     #[must_use]
     pub fn or(&self, general: &Self) -> Self {
         let lag_query = self.lag_query.as_ref().or(general.lag_query.as_ref()).map(Arc::clone);
-        Self { dialect: self.dialect.or(general.dialect), lag_query }
+        let inserted = self.inserted.max(general.inserted);
+        Self { dialect: self.dialect.or(general.dialect), lag_query, inserted }
     }
 
     /// The dialect in force.

@@ -14,7 +14,7 @@ pub mod state;
 pub mod testing;
 
 pub use address::{Address, ClientAddress, SOCKET_PATH_MAX};
-pub use dialect::{Dialect, ProbeSpec};
+pub use dialect::{Dialect, InsertedAsked, ProbeSpec};
 pub use snapshot::{
     AdminState, Endpoint, ExpectedRole, FlushedWal, Lag, Origin, Postmaster, Role, SERVERS_MAX, ServerId,
     ServerSpec, ServerStatus, Snapshot,

@@ -249,6 +249,8 @@ pub struct ServerStatus {
     pub replay_lsn: Option<Lsn>,
     /// Primary: last WAL position flushed.
     pub flush_lsn: Option<Lsn>,
+    /// Primary: where it writes next, if that was asked. Behind all that was committed, flushed or not.
+    pub insert_lsn: Option<Lsn>,
     /// When it was asked for the positions above.
     pub asked_at: Option<Instant>,
     /// When the last probe or connection check ended.

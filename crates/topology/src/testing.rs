@@ -78,6 +78,7 @@ pub fn status(id: ServerId, name: &str, role: Role, now: Instant) -> ServerStatu
         monitor_refused_code: None,
         replay_lsn: is_standby.then_some(Lsn(0x16_B374_D848)),
         flush_lsn: (!is_standby).then_some(Lsn(0x16_B374_D848)),
+        insert_lsn: (!is_standby).then_some(Lsn(0x16_B374_D848)),
         asked_at: Some(now),
         last_probe: Some(now),
         version: Some(150_018),

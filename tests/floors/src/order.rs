@@ -73,7 +73,10 @@ const MODULES: &[(&str, &[&[&str]])] = &[
         ],
     ),
     ("topology", &[&["address", "dialect", "state"], &["snapshot"], &["testing"]]),
-    ("routing", &[&["attrs", "candidate", "gray"], &["zones"], &["load"], &["eligible"], &["balance"]]),
+    (
+        "routing",
+        &[&["attrs", "candidate", "floor", "gray"], &["zones"], &["load"], &["eligible"], &["balance"]],
+    ),
     ("telemetry", &[&["limits", "metrics"], &["sessions", "log_rate"], &["statement_log", "exposition"]]),
     (
         "auth",
@@ -111,6 +114,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
                 "defaults",
                 "encryption",
                 "functions",
+                "learned",
                 "moves",
                 "snapshots",
                 "speeds",

@@ -29,6 +29,8 @@ pub enum AskedFact {
     Flushed,
     /// The primary's position by the function that is asked where the other is refused.
     Written,
+    /// Where the primary writes next: behind all that is committed, flushed or not.
+    Inserted,
     /// The primary's timeline.
     Timeline,
     /// When the last transaction replayed was committed.
@@ -75,6 +77,7 @@ impl AskedFact {
             AskedFact::Received => "pg_last_wal_receive_lsn",
             AskedFact::Flushed => "pg_current_wal_flush_lsn",
             AskedFact::Written => "pg_current_wal_lsn",
+            AskedFact::Inserted => "pg_current_wal_insert_lsn",
             AskedFact::Timeline => "pg_walfile_name",
             AskedFact::LastCommit => "pg_last_xact_replay_timestamp",
             AskedFact::Paused => "pg_get_wal_replay_pause_state",
@@ -96,7 +99,9 @@ impl AskedFact {
             | AskedFact::RdsTopology
             | AskedFact::LagQuery
             | AskedFact::LagAnswer => true,
-            AskedFact::Flushed | AskedFact::Written | AskedFact::Timeline => role == Role::Primary,
+            AskedFact::Flushed | AskedFact::Written | AskedFact::Inserted | AskedFact::Timeline => {
+                role == Role::Primary
+            }
             AskedFact::Replayed
             | AskedFact::Received
             | AskedFact::LastCommit

@@ -72,6 +72,8 @@ pub struct PrimaryFacts {
     /// WAL flushed. Not the insert position, which standbys may never reach, nor the write position, which may regress;
     /// that one only where the server refuses to tell this. `None`: it refuses both.
     pub flush: Option<Lsn>,
+    /// Where it writes next, if it was asked: all that was committed before is in front of that.
+    pub insert: Option<Lsn>,
     /// Its timeline. `None`: there are none, as on Aurora, or it refuses to tell.
     pub timeline: Option<TimelineId>,
 }

@@ -87,7 +87,7 @@ impl JudgeSettings {
             adopt_after: Duration::from_secs(30),
             primary_unknown: PrimaryUnknown::Serve,
             lag_unknown: LagUnknown::Drain,
-            probe: ProbeSpec { dialect: Some(Dialect::Auto), lag_query: None },
+            probe: ProbeSpec { dialect: Some(Dialect::Auto), ..ProbeSpec::default() },
         }
     }
 }

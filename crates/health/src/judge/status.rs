@@ -181,6 +181,7 @@ impl Judge {
             monitor_refused_code: server.refused_role().and_then(ProbeFailure::code),
             replay_lsn: standby.and_then(|facts| facts.replay),
             flush_lsn: server.primary().and_then(|facts| facts.flush),
+            insert_lsn: server.primary().and_then(|facts| facts.insert),
             asked_at: server.answer.as_ref().map(|answer| answer.sent_at),
             last_probe: server.observed_at,
             version: server.answer.as_ref().and_then(|answer| answer.facts.version),

@@ -60,7 +60,8 @@ pub(super) fn role(row: &SimpleQueryRow) -> Result<RoleFacts, ProbeFailure> {
                 asked(row, "flush_lsn")?.or(asked(row, "write_lsn")?)
             }
         };
-        Ok(RoleFacts::Primary(PrimaryFacts { flush, timeline: timeline.map(TimelineId) }))
+        let insert = asked(row, "insert_lsn")?;
+        Ok(RoleFacts::Primary(PrimaryFacts { flush, insert, timeline: timeline.map(TimelineId) }))
     }
 }
 

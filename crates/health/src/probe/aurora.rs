@@ -43,7 +43,11 @@ pub(super) fn facts(rows: &[SimpleQueryRow]) -> Result<(RoleFacts, Option<Arc<Me
         })
     } else {
         let is_writer = writer.is_some_and(|row| own_name.as_deref() == server(row));
-        RoleFacts::Primary(PrimaryFacts { flush: written.filter(|_| is_writer), timeline: None })
+        RoleFacts::Primary(PrimaryFacts {
+            flush: written.filter(|_| is_writer),
+            insert: None,
+            timeline: None,
+        })
     };
     let membership = own_name.map(|own| {
         let named = |row: &SimpleQueryRow| server(row).map(Arc::from);

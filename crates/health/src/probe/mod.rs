@@ -25,7 +25,7 @@ use self::platform::Platform;
 use self::question::Question;
 use crate::judge::{AskedFact, Facts, JudgeSettings, ProbeFailure, ProbePhase, RefusedFact};
 use crate::login::MonitorLogin;
-use trunkline_topology::{Address, Dialect, Postmaster, ProbeSpec};
+use trunkline_topology::{Address, Dialect, InsertedAsked, Postmaster, ProbeSpec};
 
 pub use self::host::{ServerHost, ServerHosts};
 
@@ -244,7 +244,10 @@ impl ProbeConnection {
         let is_first = self.tick.is_empty();
         if is_first || self.platform.dialect() != before {
             let (version, lag_query) = (self.identity.version, self.spec.lag_query.as_deref());
-            let pieces = sql::tick(self.platform.dialect(), version, lag_query);
+            let mut pieces = sql::tick(self.platform.dialect(), version, lag_query);
+            if self.spec.inserted == InsertedAsked::Yes {
+                pieces.extend(sql::inserted(self.platform.dialect()));
+            }
             self.tick = Question::new(sql::TICK, pieces);
         }
         Ok(())

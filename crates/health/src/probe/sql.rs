@@ -57,6 +57,8 @@ const FLUSHED: &str =
     "(CASE WHEN NOT r.rec THEN pg_catalog.pg_current_wal_flush_lsn() END)::pg_catalog.text AS flush_lsn";
 const WRITTEN: &str =
     "(CASE WHEN NOT r.rec THEN pg_catalog.pg_current_wal_lsn() END)::pg_catalog.text AS write_lsn";
+const INSERTED: &str =
+    "(CASE WHEN NOT r.rec THEN pg_catalog.pg_current_wal_insert_lsn() END)::pg_catalog.text AS insert_lsn";
 // The name of any segment begins with the timeline that is written now.
 // It is immutable to the planner, which would call it with a constant, also on a standby, which refuses it.
 const TIMELINE: &str = "pg_catalog.substr(pg_catalog.pg_walfile_name(CASE WHEN NOT r.rec THEN '0/1000000'::pg_catalog.pg_lsn END), 1, 8) AS tli_hex";
@@ -135,6 +137,11 @@ pub(super) fn tick(dialect: Dialect, version: u32, lag_query: Option<&str>) -> V
             pieces
         }
     }
+}
+
+/// What a primary tells, where sessions have to see there what they have written elsewhere. Aurora has no such position.
+pub(super) fn inserted(dialect: Dialect) -> Option<FactPiece> {
+    (dialect != Dialect::Aurora).then(|| piece(AskedFact::Inserted, INSERTED))
 }
 
 /// What a primary tells.

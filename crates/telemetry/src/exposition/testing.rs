@@ -67,6 +67,7 @@ fn server(id: u16, name: &str, role: Role, state: State) -> ServerStatus {
         monitor_refused_code: None,
         replay_lsn: None,
         flush_lsn: None,
+        insert_lsn: None,
         asked_at: None,
         last_probe: Some(Instant::now()),
         version: Some(150_018),

@@ -11,7 +11,7 @@ fn membership(own: &str, writer: &str, instances: &[&str]) -> Option<Arc<Members
 }
 
 fn writer(durable: u64) -> Result<RoleFacts, ProbeFailure> {
-    Ok(RoleFacts::Primary(PrimaryFacts { flush: Some(Lsn(durable)), timeline: None }))
+    Ok(RoleFacts::Primary(PrimaryFacts { flush: Some(Lsn(durable)), insert: None, timeline: None }))
 }
 
 fn reader(read: u64) -> Result<RoleFacts, ProbeFailure> {

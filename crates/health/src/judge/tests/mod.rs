@@ -142,7 +142,11 @@ impl Stage {
 }
 
 pub(super) fn primary(flush: u64, timeline: u32) -> RoleFacts {
-    RoleFacts::Primary(PrimaryFacts { flush: Some(Lsn(flush)), timeline: Some(TimelineId(timeline)) })
+    RoleFacts::Primary(PrimaryFacts {
+        flush: Some(Lsn(flush)),
+        insert: None,
+        timeline: Some(TimelineId(timeline)),
+    })
 }
 
 pub(super) fn standby(replay: u64, timeline: u32) -> RoleFacts {

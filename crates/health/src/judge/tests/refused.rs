@@ -124,7 +124,7 @@ fn lag_query_is_believed_in_both_directions_and_its_null_in_neither() {
 
 /// A primary that tells neither position.
 fn mute(timeline: u32) -> RoleFacts {
-    RoleFacts::Primary(PrimaryFacts { flush: None, timeline: Some(TimelineId(timeline)) })
+    RoleFacts::Primary(PrimaryFacts { flush: None, insert: None, timeline: Some(TimelineId(timeline)) })
 }
 
 /// A standby whose upstream has told it of WAL up to `latest`.
@@ -165,7 +165,7 @@ fn a_primary_that_falls_silent_takes_the_proofs_with_it() {
 
 /// A primary that tells no timeline.
 fn timeless(flush: u64) -> RoleFacts {
-    RoleFacts::Primary(PrimaryFacts { flush: Some(Lsn(flush)), timeline: None })
+    RoleFacts::Primary(PrimaryFacts { flush: Some(Lsn(flush)), insert: None, timeline: None })
 }
 
 #[test]

@@ -284,8 +284,11 @@ mod tests {
     }
 
     fn primary(name: &str, expected: ExpectedRole) -> ServerAnswer {
-        let role =
-            RoleFacts::Primary(PrimaryFacts { flush: Some(Lsn(5 << 20)), timeline: Some(TimelineId(3)) });
+        let role = RoleFacts::Primary(PrimaryFacts {
+            flush: Some(Lsn(5 << 20)),
+            insert: None,
+            timeline: Some(TimelineId(3)),
+        });
         answer(name, expected, role)
     }
 

@@ -153,6 +153,7 @@ mod tests {
         let spec = |(dialect, query): (Option<Dialect>, Option<&str>)| ProbeSpec {
             dialect,
             lag_query: query.map(Into::into),
+            ..ProbeSpec::default()
         };
         let mut server = ServerEntry::default();
         server.spec.probe = spec(own);
