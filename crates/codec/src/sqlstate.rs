@@ -64,6 +64,8 @@ codes! {
     INVALID_CURSOR_NAME = b"34000";
     /// 3D000 `invalid_catalog_name`.
     INVALID_CATALOG_NAME = b"3D000";
+    /// 3F000 `invalid_schema_name`.
+    INVALID_SCHEMA_NAME = b"3F000";
     /// 40001 `serialization_failure`; also a conflict with recovery on a standby.
     SERIALIZATION_FAILURE = b"40001";
     /// 40P01 `deadlock_detected`.

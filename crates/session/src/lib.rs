@@ -99,12 +99,13 @@ pub use driver::input::Input;
 pub use driver::journal::{Journal, JournalPool};
 pub use pin::{NotRepeatable, PinReason};
 pub use pins::Pins;
-pub use position::{Position, PositionReader, ask_position};
+pub use position::{Position, PositionReader, ask_insert_position, ask_position};
 pub use record::{Completion, Sink, StatementKind, StatementRecord, Timing};
 pub use recovery::loss::{LossPlan, RecoveryOptions, ServerLoss};
 pub use rewritten::Rewritten;
 pub use sampling::FirstStatements;
 pub use session::Session;
+pub use session::route::{NotProven, ReadUnit, UnitReading};
 pub use settings::{
     Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, StatementNames, Tracking,
 };
@@ -118,5 +119,7 @@ pub use sql::plainness::{NotJudged, NotPlainByName, Plainness, PlainnessCatalog,
 pub use sql::source::FunctionSource;
 pub use sql::suspicious_names::names_temporary_schema;
 pub use sql::verb::command_word;
-pub use step::{ClientStep, ClientThen, Peer, Refused, ServerStep, ServerThen, Violation, ViolationError};
+pub use step::{
+    ClientStep, ClientThen, Peer, Refused, ServerStep, ServerThen, StandbyRefusal, Violation, ViolationError,
+};
 pub use trunkline_codec::backend::TransactionStatus;

@@ -54,6 +54,12 @@ pub const ALIGNMENT_ROW_MAX: usize = 1024;
 /// Source: PostgreSQL 18, src/backend/libpq/pqcomm.c, `PQ_SEND_BUFFER_SIZE`.
 pub const HELD_BYTES_MAX: usize = 8 * 1024;
 
+/// Longest unit that is judged before a server is chosen for it, in bytes: a longer one goes to the primary.
+pub const UNIT_BYTES_MAX: usize = 16 * 1024;
+
+/// Statements named, or portals bound, in a unit that is judged.
+pub const UNIT_STATEMENTS_MAX: usize = 64;
+
 /// Statements of one Query that are read; a Query of more pins when one of them is not plain.
 pub const QUERY_STATEMENTS_MAX: usize = 256;
 

@@ -10,6 +10,10 @@ use trunkline_codec::write;
 const QUESTION: &[u8] = b"SELECT CASE WHEN pg_catalog.pg_is_in_recovery() \
     THEN pg_catalog.pg_last_wal_replay_lsn() END";
 
+/// Where a primary writes next: behind all that was committed, flushed or not.
+const INSERT_QUESTION: &[u8] = b"SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() \
+    THEN pg_catalog.pg_current_wal_insert_lsn() END";
+
 /// How much a server shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
@@ -27,7 +31,13 @@ pub fn ask_position(out: &mut BytesMut) {
     debug_assert!(written.is_ok(), "it is short and has no NUL");
 }
 
-/// Reads the answer to [`ask_position`].
+/// Appends the question where a primary writes next, one Query. Of a standby the answer is [`Position::Everything`].
+pub fn ask_insert_position(out: &mut BytesMut) {
+    let written = write::query(out, INSERT_QUESTION);
+    debug_assert!(written.is_ok(), "it is short and has no NUL");
+}
+
+/// Reads the answer to [`ask_position`] or [`ask_insert_position`].
 #[derive(Debug)]
 pub struct PositionReader {
     scanner: Scanner,

@@ -85,8 +85,24 @@ pub enum ServerThen {
     /// [`crate::LossPlan::Repeat`], or call [`crate::Session::accept_answer`] and pass the chunk in
     /// again. With 57P01 it may also be the session's own end, as for [`Self::Terminated`].
     Conflict(SqlState),
+    /// The server, a standby that was to be [asked first](crate::Session::ask_standby_first), leaves the request to the primary.
+    /// Nothing of it was done, and nothing was forwarded: what the server has said so far is the rest of the chunk. Either leave
+    /// this server, call [`crate::Session::rewind`] and pass the request in again with the primary, or call
+    /// [`crate::Session::accept_answer`] and pass the chunk in again.
+    Refused(StandbyRefusal),
     /// The server broke the framing, or reports too much to be followed: the session ends.
     Violation(Box<Violation>),
+}
+
+/// Why the primary is to run a request that a standby has refused. Nothing of it was done there: its transaction has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StandbyRefusal {
+    /// It is not possible during recovery.
+    Recovery,
+    /// The session's transactions are serializable, which no standby's are.
+    Serializable,
+    /// An object is not there or not as expected: it may have been made a moment ago.
+    Catalog,
 }
 
 /// A peer sent what ends the session.

@@ -82,6 +82,11 @@ impl ConnectionState {
         Self { has_login_timeout, login, ..Self::default() }
     }
 
+    /// A Query of nobody's was run: the unnamed statement is gone.
+    pub fn unnamed_replaced(&mut self) {
+        self.unnamed = UnnamedLeft::None;
+    }
+
     /// Why no other session may have the connection as it is.
     #[must_use]
     pub fn tainted(&self) -> Option<PinReason> {

@@ -5,11 +5,13 @@
 //! - [`state`]: the states of the protocol.
 //! - [`own`]: the proxy's own requests.
 //! - [`farewell`]: whether a FATAL error ends the server or the session.
+//! - [`refusal`]: what a standby leaves to the primary.
 
 pub(crate) mod farewell;
 mod in_flight;
 pub(crate) mod outstanding;
 pub(crate) mod own;
+pub(crate) mod refusal;
 pub(crate) mod state;
 use trunkline_codec::backend::TransactionStatus;
 use trunkline_codec::scan::{ScanPhase, Scanner};

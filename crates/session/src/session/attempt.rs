@@ -9,15 +9,18 @@ use trunkline_codec::sqlstate::SqlState;
 
 use crate::conversation::farewell::{conflict, shutdown_notice};
 use crate::conversation::outstanding::{Request, RequestKind};
+use crate::conversation::refusal::refusal;
 use crate::conversation::state::{ClientEnd, Mode};
 use crate::limits::HELD_BYTES_MAX;
 use crate::names::{bind_of, parse_of};
 use crate::pin::{NotRepeatable, PinReason};
+use crate::recovery::Otherwise;
 use crate::recovery::attempt::{Attempt, Flush, Unit};
 use crate::session::Session;
 use crate::settings::{Mobility, ServerRole};
 use crate::sql::Class;
 use crate::sql::fingerprint::Fingerprint;
+use crate::step::StandbyRefusal;
 
 impl Session {
     /// Whether the session could be moved to another server at its next idle point, whatever is in
@@ -107,7 +110,13 @@ impl Session {
         self.recovery.attempt = Attempt::Idle;
     }
 
-    /// The error offered with [`crate::ServerThen::Conflict`] goes to the client: pass the
+    /// The next request, which reads, goes to a standby; what that refuses is offered with [`crate::ServerThen::Refused`] until
+    /// something of the answer was forwarded. `false` ends that.
+    pub fn ask_standby_first(&mut self, asks: bool) {
+        self.recovery.otherwise = if asks { Otherwise::Primary } else { Otherwise::Nobody };
+    }
+
+    /// The error offered with [`crate::ServerThen::Conflict`] or [`crate::ServerThen::Refused`] goes to the client: pass the
     /// chunk in again.
     pub fn accept_answer(&mut self) {
         self.close_attempt(NotRepeatable::Answered);
@@ -180,6 +189,7 @@ impl Session {
         let mut scanner = self.conversation.scanner.clone();
         let mut at = 0;
         let mut otherwise = AnswerDecision::Hold;
+        let asks_standby_first = self.recovery.otherwise == Otherwise::Primary;
         let verdict = loop {
             let (tag, body) = match scanner.next(rest, &mut at) {
                 Ok(None) => break otherwise,
@@ -192,9 +202,11 @@ impl Session {
                 | BackendTag::RowDescription
                 | BackendTag::NoData
                 | BackendTag::ParameterDescription => {}
-                BackendTag::NoticeResponse if shutdown_notice(body).is_some() => {}
+                BackendTag::NoticeResponse if shutdown_notice(body).is_some() || asks_standby_first => {}
                 BackendTag::ErrorResponse if self.conversation.role == ServerRole::Standby => {
-                    break conflict(body).map_or(AnswerDecision::Forward, AnswerDecision::Conflict);
+                    let refused = if asks_standby_first { refusal(body) } else { None };
+                    let otherwise = refused.map_or(AnswerDecision::Forward, AnswerDecision::Refused);
+                    break conflict(body).map_or(otherwise, AnswerDecision::Conflict);
                 }
                 BackendTag::ReadyForQuery => break AnswerDecision::Forward,
                 _decides if self.conversation.role == ServerRole::Primary || ends_well(rest) => {
@@ -221,6 +233,7 @@ pub(crate) enum AnswerDecision {
     Forward,
     Hold,
     Conflict(SqlState),
+    Refused(StandbyRefusal),
 }
 
 /// Whether a chunk has no error at its end: it ends with a ReadyForQuery that does not follow an error or notice,

@@ -24,6 +24,7 @@ mod naming;
 mod own;
 mod parameters;
 mod residue;
+pub(crate) mod route;
 mod sent;
 mod server;
 use std::time::{Duration, Instant};

@@ -20,7 +20,7 @@ use crate::rewritten::Rewritten;
 use crate::session::Session;
 use crate::session::announce::Figures;
 use crate::settings::{Mobility, StatementNames};
-use crate::step::{Peer, ServerStep, ServerThen, Violation, ViolationError};
+use crate::step::{Peer, ServerStep, ServerThen, StandbyRefusal, Violation, ViolationError};
 
 /// Type byte and length word.
 const HEADER: u64 = 5;
@@ -56,6 +56,7 @@ impl Session {
             Ok(Stop::Farewell(FarewellScope::Server)) => (None, ServerThen::Farewell),
             Ok(Stop::Farewell(FarewellScope::ServerOrSession)) => (None, ServerThen::Terminated),
             Ok(Stop::Conflict(code)) => (None, ServerThen::Conflict(code)),
+            Ok(Stop::Refused(why)) => (None, ServerThen::Refused(why)),
             Err(error) => {
                 self.finish(now, out);
                 (None, ServerThen::Violation(Box::new(self.server_violation(error))))
@@ -79,12 +80,9 @@ impl Session {
     ) -> Result<Stop, ViolationError> {
         if let Attempt::Open { .. } = self.recovery.attempt
             && !self.conversation.is_own_due()
+            && let Some(stop) = Stop::at_once(self.look_ahead(chunk))
         {
-            match self.look_ahead(chunk) {
-                AnswerDecision::Forward => {}
-                AnswerDecision::Hold => return Ok(Stop::ReadOn),
-                AnswerDecision::Conflict(code) => return Ok(Stop::Conflict(code)),
-            }
+            return Ok(stop);
         }
         loop {
             let before = *at;
@@ -241,6 +239,20 @@ enum Stop {
     },
     Farewell(FarewellScope),
     Conflict(SqlState),
+    Refused(StandbyRefusal),
+}
+
+impl Stop {
+    /// Before anything of an answer is forwarded.
+    #[inline]
+    fn at_once(decision: AnswerDecision) -> Option<Self> {
+        match decision {
+            AnswerDecision::Forward => None,
+            AnswerDecision::Hold => Some(Self::ReadOn),
+            AnswerDecision::Conflict(code) => Some(Self::Conflict(code)),
+            AnswerDecision::Refused(why) => Some(Self::Refused(why)),
+        }
+    }
 }
 
 /// A message that answers nothing.

@@ -16,6 +16,7 @@
 //! - [`operator_words`]: operators that are written as keywords.
 //! - [`plainness`]: whether a standby may run it.
 //! - [`path_names`]: the names in a `search_path`.
+//! - `reads`: whether a statement only reads.
 //! - [`references`]: the prepared statements it names.
 //! - `forms`: the forms of single statements.
 //! - `utility`: statements that leave nothing but by functions that they run.
@@ -38,6 +39,7 @@ pub(crate) mod path_names;
 pub(crate) mod plainness;
 pub(crate) mod read;
 mod reader;
+pub(crate) mod reads;
 pub(crate) mod references;
 pub(crate) mod set;
 pub(crate) mod set_config;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use trunkline_session::limits::HELD_BYTES_MAX;
-use trunkline_session::{LossPlan, Mobility, NotRepeatable, ServerRole, ServerThen};
+use trunkline_session::{LossPlan, Mobility, NotRepeatable, ServerRole, ServerThen, StandbyRefusal};
 
 use crate::talk::*;
 
@@ -299,4 +299,31 @@ fn a_shutdown_notice_before_the_answer_is_held_until_the_end_follows() {
         assert_eq!(talk.server_step(&notice).forward, 0);
         assert_eq!(talk.lost(&notice, REPEAT), LossPlan::Repeat);
     }
+}
+
+#[test]
+fn a_refusal_of_a_standby_that_is_asked_first_is_offered_until_something_is_forwarded() {
+    let refusal = [report('E', "ERROR", "25006"), ready('I')].concat();
+    let notice = report('N', "NOTICE", "00000");
+    for request in [vec![query("select 1")], unit()] {
+        for head in [vec![], vec![notice.clone()], vec![m('1'), m('2'), notice.clone(), m('D')]] {
+            let answer = [head.concat(), refusal.clone()].concat();
+            let mut talk = Talk::new();
+            talk.session.ask_standby_first(true);
+            talk.client(&request);
+            let step = talk.server_step(&answer);
+            assert!(step.forward == 0 && matches!(step.then, ServerThen::Refused(StandbyRefusal::Recovery)));
+            talk.session.rewind(talk.now);
+            talk.is_idle().taken().session.ask_standby_first(false);
+            talk.client(&request).server(&[answer]);
+        }
+        let mut begun = Talk::new();
+        begun.session.ask_standby_first(true);
+        begun.client(&request).server(&[m('D')]);
+        begun.server(std::slice::from_ref(&refusal));
+    }
+    let mut noticed = Talk::new();
+    noticed.session.ask_standby_first(true);
+    noticed.client(&[query("select 1")]);
+    assert_eq!(noticed.server_step(&notice).forward, 0, "the primary will send it");
 }

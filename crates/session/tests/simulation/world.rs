@@ -167,7 +167,7 @@ impl World {
             match step.then {
                 ServerThen::ReadOn => {}
                 ServerThen::Farewell | ServerThen::Terminated => assert!(self.session.is_paused()),
-                ServerThen::Conflict(_) => panic!("it is fixed"),
+                ServerThen::Conflict(_) | ServerThen::Refused(_) => panic!("it is fixed"),
                 ServerThen::Violation(violation) => panic!("the model is sound: {violation:?}"),
             }
             if step.inject.is_none() {

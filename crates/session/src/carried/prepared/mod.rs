@@ -320,6 +320,11 @@ impl Prepared {
         self.kept_sql(saved)
     }
 
+    /// The types of parameters that its Parse names; four bytes each.
+    pub(crate) fn parsed_types(&self, statement: &[u8]) -> &[u8] {
+        self.get(statement).map_or(&[], |saved| saved.parsed_types(&self.texts))
+    }
+
     /// Names and SQL of the statements that are kept; for those from PREPARE, all of the SQL.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let named = self.named.iter().map(|(name, saved)| (&**name, saved));

@@ -1,0 +1,269 @@
+//! What the client's next unit does, before a server is chosen for it: whether a standby may be asked first.
+//!
+//! A unit is a Query, or extended messages up to their Sync. Only one that is at hand as a whole, with nothing behind it, is
+//! judged: [`Session::read_unit`]. Anything that is not proven to read is the primary's.
+
+use trunkline_codec::frontend::{Describe, Execute, FrontendTag, Parse, Target};
+use trunkline_codec::ids::Lsn;
+
+use super::Session;
+use crate::conversation::own::Dropping;
+use crate::limits::{UNIT_BYTES_MAX, UNIT_STATEMENTS_MAX};
+use crate::names::{bind_of, compared, describe_of};
+use crate::sql::fingerprint::Fingerprint;
+use crate::sql::plainness::{NotJudged, Plainness, PlainnessEpoch};
+use crate::sql::reads::{NoRead, is_read};
+
+/// What is known of the client's next unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnitReading {
+    /// Not all of it is there, and there is room for more.
+    Incomplete,
+    /// All that it does is read, as far as the primary's catalog and its words tell. A standby refuses what it may write.
+    Reads(ReadUnit),
+    /// The primary's.
+    Other(NotProven),
+}
+
+/// A unit that reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadUnit {
+    /// The same for units that run the same statements in the same order, but for constants.
+    pub key: u64,
+    /// The WAL position of the catalog it was judged by: a standby that has not replayed it may have other objects.
+    pub position: Option<Lsn>,
+    /// The catalog that it was judged by.
+    pub epoch: PlainnessEpoch,
+}
+
+/// Why a unit is not proven to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotProven {
+    /// It begins a transaction.
+    Transaction,
+    /// It writes, or what it does is not known.
+    Unknown,
+    /// It reads by its words, and the catalog is not known at the moment.
+    Unjudged,
+    /// The session has what only the primary can go on with.
+    Session,
+}
+
+/// Settings under which a standby does not answer as the primary does, or not at all.
+const PRIMARYS_SETTINGS: [&str; 4] = [
+    "default_transaction_isolation",
+    "default_transaction_read_only",
+    "default_transaction_deferrable",
+    "standard_conforming_strings",
+];
+
+/// A statement that a unit runs, describes or prepares.
+#[derive(Clone, Copy)]
+struct Statement<'a> {
+    name: &'a [u8],
+    sql: &'a [u8],
+    types: &'a [u8],
+}
+
+/// The whole messages at the beginning of the client's bytes.
+struct Messages<'a>(&'a [u8]);
+
+/// What comes next of the client's bytes.
+enum UnitPiece<'a> {
+    Message(FrontendTag, &'a [u8]),
+    Part,
+    Broken,
+}
+
+impl<'a> Messages<'a> {
+    fn next(&mut self) -> UnitPiece<'a> {
+        let Some((&[tag, a, b, c, d], after)) = self.0.split_first_chunk::<5>() else {
+            return UnitPiece::Part;
+        };
+        let length = u32::from_be_bytes([a, b, c, d]);
+        let Some(length) = length.checked_sub(4).and_then(|length| usize::try_from(length).ok()) else {
+            return UnitPiece::Broken;
+        };
+        if length > UNIT_BYTES_MAX {
+            return UnitPiece::Broken;
+        }
+        let Some((body, rest)) = after.split_at_checked(length) else { return UnitPiece::Part };
+        self.0 = rest;
+        UnitPiece::Message(FrontendTag::from_byte(tag), body)
+    }
+}
+
+/// The statements of a unit, in its order.
+struct Statements<'a> {
+    all: Vec<Statement<'a>>,
+    /// Portals that it binds.
+    portals: Vec<&'a [u8]>,
+}
+
+impl Session {
+    /// Judges the client's next bytes, of which nothing was forwarded, while the session has no server. `Other` is always
+    /// right, and final once it was said of the beginning of a unit.
+    #[must_use]
+    pub fn read_unit(&self, bytes: &[u8]) -> UnitReading {
+        if !self.may_read_on_standby() {
+            return UnitReading::Other(NotProven::Session);
+        }
+        let unknown = UnitReading::Other(NotProven::Unknown);
+        let mut messages = Messages(bytes);
+        let mut statements = Statements { all: Vec::new(), portals: Vec::new() };
+        loop {
+            let is_first = statements.all.is_empty() && statements.portals.is_empty();
+            let (tag, body) = match messages.next() {
+                UnitPiece::Message(tag, body) => (tag, body),
+                UnitPiece::Part if bytes.len() < UNIT_BYTES_MAX => return UnitReading::Incomplete,
+                UnitPiece::Part | UnitPiece::Broken => return unknown,
+            };
+            let is_end = match tag {
+                FrontendTag::Query if is_first => match body.strip_suffix(b"\0") {
+                    Some(sql) => {
+                        statements.all.push(Statement { name: b"", sql, types: &[] });
+                        true
+                    }
+                    None => return unknown,
+                },
+                FrontendTag::Sync => true,
+                _extended => {
+                    if self.take_extended(tag, body, &mut statements).is_none() {
+                        return unknown;
+                    }
+                    false
+                }
+            };
+            if is_end && !messages.0.is_empty() {
+                // What follows may need its answer.
+                return unknown;
+            }
+            if is_end {
+                return self.judge(&statements.all);
+            }
+        }
+    }
+
+    /// Has the catalog read that units are judged by.
+    pub fn expect_reads(&self) {
+        if let Some(functions) = &self.carried.functions {
+            functions.keep_in_use();
+            // The answer does not matter.
+            let _unread = functions.plainness(b"SELECT", &[]);
+        }
+    }
+
+    /// Whether the session is where a unit may go to any server, and its settings are not the primary's matter.
+    fn may_read_on_standby(&self) -> bool {
+        let followed = self.carried.followed.as_deref();
+        let settings = followed.and_then(|followed| followed.settings());
+        let has_primarys_setting =
+            settings.is_some_and(|settings| PRIMARYS_SETTINGS.iter().any(|key| settings.has(key.as_bytes())));
+        self.is_quiet()
+            && self.movability().is_ok()
+            && self.recovery.deferred_error.is_none()
+            && self.client.dropping == Dropping::Nothing
+            && !has_primarys_setting
+            && self.carried.parameters.get(b"standard_conforming_strings") == Some(b"on")
+    }
+
+    /// Adds what an extended message runs; `None` where that is not known.
+    fn take_extended<'a>(
+        &'a self,
+        tag: FrontendTag,
+        body: &'a [u8],
+        statements: &mut Statements<'a>,
+    ) -> Option<()> {
+        if statements.all.len() >= UNIT_STATEMENTS_MAX || statements.portals.len() >= UNIT_STATEMENTS_MAX {
+            return None;
+        }
+        match tag {
+            FrontendTag::Parse => {
+                let parse = Parse::parse(body).ok()?;
+                statements.all.push(Statement {
+                    name: compared(parse.name),
+                    sql: parse.sql,
+                    types: parse.parameter_types,
+                });
+            }
+            FrontendTag::Bind => {
+                let bind = bind_of(body)?;
+                statements.portals.push(bind.portal);
+                self.take_named(bind.statement, statements)?;
+            }
+            FrontendTag::Describe => {
+                let Describe { kind, name } = describe_of(body)?;
+                match kind {
+                    Target::Statement => self.take_named(name, statements)?,
+                    Target::Portal if statements.portals.contains(&name) => {}
+                    Target::Portal => return None,
+                }
+            }
+            FrontendTag::Execute => {
+                let execute = Execute::parse(body).ok()?;
+                let is_bound = statements.portals.contains(&compared(execute.portal));
+                // One that is suspended goes on in the next unit only inside a transaction.
+                if !is_bound || execute.max_rows > 0 {
+                    return None;
+                }
+            }
+            FrontendTag::Close => {}
+            // A Flush asks for answers before the unit is whole; of the others none reads.
+            _other => return None,
+        }
+        Some(())
+    }
+
+    /// Adds a statement by its name: that of this unit, or the one that the session has.
+    fn take_named<'a>(&'a self, name: &'a [u8], statements: &mut Statements<'a>) -> Option<()> {
+        let of_unit = statements.all.iter().rev().find(|statement| statement.name == name).copied();
+        let statement = match of_unit {
+            Some(statement) => statement,
+            None => {
+                let prepared = &self.carried.followed.as_deref()?.prepared;
+                Statement { name, sql: prepared.sql(name)?, types: prepared.parsed_types(name) }
+            }
+        };
+        statements.all.push(statement);
+        Some(())
+    }
+
+    fn judge(&self, statements: &[Statement<'_>]) -> UnitReading {
+        let unknown = UnitReading::Other(NotProven::Unknown);
+        let Some(functions) = &self.carried.functions else { return unknown };
+        // The reader rests where nothing asks for it.
+        functions.keep_in_use();
+        let is_utf8 = self.carried.parameters.get(b"client_encoding") == Some(b"UTF8");
+        let mut unit = None;
+        for Statement { sql, types, .. } in statements {
+            match is_read(sql) {
+                Ok(()) => {}
+                Err(NoRead::BeginsTransaction) => return UnitReading::Other(NotProven::Transaction),
+                Err(NoRead::Other) => return unknown,
+            }
+            if !is_utf8 && !sql.is_ascii() {
+                return unknown;
+            }
+            let (verdict, epoch) = functions.plainness(sql, types);
+            match verdict {
+                Plainness::Plain => {}
+                Plainness::Unknown(NotJudged::Unread | NotJudged::Changing) => {
+                    return UnitReading::Other(NotProven::Unjudged);
+                }
+                Plainness::Unknown(NotJudged::NoSuchName | NotJudged::Unscannable)
+                | Plainness::NotPlain(_) => return unknown,
+            }
+            let ReadUnit { key, epoch: first, .. } =
+                unit.unwrap_or(ReadUnit { key: 0, position: None, epoch });
+            if first != epoch {
+                return unknown;
+            }
+            let key = key.rotate_left(7) ^ Fingerprint::of(sql).bits();
+            unit = Some(ReadUnit { key, position: functions.plainness_position(), epoch });
+        }
+        unit.map_or(unknown, UnitReading::Reads)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use trunkline_codec::backend::TransactionStatus;
+use trunkline_codec::write;
+
+use super::*;
+use crate::carried::parameters::LoginParameters;
+use crate::record::{Sink, StatementRecord};
+use crate::rewritten::Rewritten;
+use crate::settings::{Mobility, ReportTiming, ServerRole, SessionSettings, StatementNames, Tracking};
+use crate::sql::functions::{FunctionCatalog, Functions, UnlistedFunctions};
+use crate::sql::plainness::PlainnessCatalog;
+
+struct Nobody;
+
+impl Sink for Nobody {
+    fn statement(&mut self, _record: &StatementRecord<'_>) {}
+}
+
+/// Its catalog has the table `t`, and the functions `reads`, which is plain, and `swallows`, which is not.
+fn functions() -> Arc<Functions> {
+    let built_in = Arc::new(["count".as_bytes().into()].into());
+    let functions = [(b"reads"[..].into(), None), (b"swallows"[..].into(), Some("function swallows".into()))];
+    let plainness = PlainnessCatalog {
+        built_in: Arc::clone(&built_in),
+        functions: functions.into(),
+        relations: [b"t"[..].into()].into(),
+        types: [(20_000, "type dom".into())].into(),
+        position: Some(Lsn(100)),
+        ..PlainnessCatalog::default()
+    };
+    let unread = FunctionCatalog::unread(built_in, UnlistedFunctions::Unread);
+    let catalog = FunctionCatalog { plainness: Some(plainness), ..unread };
+    let functions = Functions::new(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread));
+    // The first question has the reader look for what is asked.
+    let _unread = functions.plainness(b"SELECT", &[]);
+    let number = functions.look_begins();
+    functions.look_ended(number, Some(catalog));
+    Arc::new(functions)
+}
+
+fn session_with(parameters: &[(&str, &str)]) -> Session {
+    let mut told = BytesMut::new();
+    for (name, value) in parameters {
+        write::parameter_status(&mut told, name.as_bytes(), value.as_bytes()).expect("short");
+    }
+    let settings = SessionSettings {
+        sql_bytes_max: 1000,
+        report_timing: ReportTiming::Off,
+        server: Arc::from("primary"),
+        tracking: Tracking::Full,
+        mobility: Mobility::Movable,
+        statement_names: StatementNames::OfContent { statements_max: 100 },
+        role: ServerRole::Primary,
+        parameters: Arc::new(LoginParameters::new(&told)),
+    };
+    Session::new(settings, Instant::now()).with_functions(Some(functions()))
+}
+
+fn session() -> Session {
+    session_with(&[("standard_conforming_strings", "on"), ("client_encoding", "UTF8")])
+}
+
+fn bytes(encode: impl FnOnce(&mut BytesMut)) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    encode(&mut out);
+    out.to_vec()
+}
+
+fn query(sql: &str) -> Vec<u8> {
+    bytes(|out| write::query(out, sql.as_bytes()).expect("short"))
+}
+
+fn parse(name: &str, sql: &str, types: &[u32]) -> Vec<u8> {
+    bytes(|out| write::parse(out, name.as_bytes(), sql.as_bytes(), types).expect("short"))
+}
+
+fn bind(portal: &str, statement: &str) -> Vec<u8> {
+    bytes(|out| {
+        write::bind(out, portal.as_bytes(), statement.as_bytes(), std::iter::empty()).expect("short");
+    })
+}
+
+fn execute(portal: &str, max_rows: i32) -> Vec<u8> {
+    bytes(|out| write::execute(out, portal.as_bytes(), max_rows).expect("short"))
+}
+
+fn sync() -> Vec<u8> {
+    bytes(write::sync)
+}
+
+const FLUSH: &[u8] = b"H\0\0\0\x04";
+
+#[track_caller]
+fn key_of(session: &Session, unit: &[Vec<u8>]) -> u64 {
+    match session.read_unit(&unit.concat()) {
+        UnitReading::Reads(ReadUnit { key, position, .. }) => {
+            assert_eq!(position, Some(Lsn(100)));
+            key
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn is_other(session: &Session, why: NotProven, unit: &[Vec<u8>]) {
+    assert_eq!(session.read_unit(&unit.concat()), UnitReading::Other(why));
+}
+
+/// Has the session send this, which its server answers with these messages.
+fn talks(session: &mut Session, sent: &[u8], answer: &[u8]) {
+    let (now, mut rewritten) = (Instant::now(), Rewritten::default());
+    let step = session.handle_client_renaming(sent, now, &mut rewritten, &mut Nobody);
+    assert_eq!(step.forward, sent.len());
+    let mut answer = answer.to_vec();
+    answer.extend(bytes(|out| write::ready_for_query(out, TransactionStatus::Idle)));
+    let step = session.handle_server_renaming(&answer, now, &mut rewritten, &mut Nobody);
+    assert_eq!(step.forward, answer.len());
+}
+
+#[test]
+fn a_unit_is_judged_as_a_whole() {
+    let session = session();
+    let whole = [parse("", "SELECT reads(1) FROM t", &[]), bind("", ""), execute("", 0), sync()].concat();
+    for length in 0..whole.len() {
+        assert_eq!(session.read_unit(&whole[..length]), UnitReading::Incomplete, "{length} bytes");
+    }
+    let by_query = key_of(&session, &[query("SELECT reads(2) FROM t")]);
+    // Each names it twice: by its Parse, and by its Bind.
+    assert_ne!(key_of(&session, std::slice::from_ref(&whole)), by_query);
+    assert_eq!(by_query, key_of(&session, &[query("select reads( 3 ) from t")]), "constants do not count");
+    is_other(&session, NotProven::Unknown, &[whole.clone(), query("SELECT 1")]);
+    is_other(&session, NotProven::Unknown, &[query("SELECT 1"), vec![b'Q']]);
+}
+
+#[test]
+fn whatever_is_not_proven_is_the_primarys() {
+    let session = session();
+    for sql in ["SELECT swallows()", "SELECT * FROM missing", "SELECT missing()", "INSERT INTO t VALUES (1)"]
+    {
+        is_other(&session, NotProven::Unknown, &[query(sql)]);
+        is_other(&session, NotProven::Unknown, &[parse("", sql, &[]), sync()]);
+    }
+    is_other(&session, NotProven::Transaction, &[query("BEGIN READ ONLY")]);
+    let read = || parse("", "SELECT 1", &[]);
+    let units: [&[Vec<u8>]; 9] = [
+        &[read(), bind("", ""), execute("", 0), FLUSH.to_vec()],
+        &[read(), bind("", ""), execute("", 10), sync()],
+        &[read(), bind("", ""), execute("other", 0), sync()],
+        &[read(), query("SELECT 1")],
+        &[bind("", "unknown"), execute("", 0), sync()],
+        &[parse("", "SELECT $1", &[20_000]), bind("", ""), execute("", 0), sync()],
+        &[
+            read(),
+            bind("", ""),
+            execute("", 0),
+            parse("", "INSERT INTO t VALUES (1)", &[]),
+            bind("", ""),
+            execute("", 0),
+            sync(),
+        ],
+        &[sync()],
+        &[vec![b'F', 0, 0, 0, 4]],
+    ];
+    for (number, unit) in units.iter().enumerate() {
+        assert_eq!(
+            session.read_unit(&unit.concat()),
+            UnitReading::Other(NotProven::Unknown),
+            "unit {number}"
+        );
+    }
+    let long = format!("SELECT '{}'", "x".repeat(UNIT_BYTES_MAX));
+    is_other(&session, NotProven::Unknown, &[query(&long)]);
+    let many = vec![read(); UNIT_STATEMENTS_MAX + 1];
+    is_other(&session, NotProven::Unknown, &[many.concat(), sync()]);
+}
+
+#[test]
+fn a_bind_counts_by_the_text_of_its_statement() {
+    let mut session = session();
+    let run = |name| [bind("", name), execute("", 0), sync()];
+    talks(&mut session, &[parse("read", "SELECT 1 FROM t", &[]), sync()].concat(), b"1\0\0\0\x04");
+    talks(&mut session, &[parse("write", "INSERT INTO t VALUES (1)", &[]), sync()].concat(), b"1\0\0\0\x04");
+    key_of(&session, &run("read"));
+    is_other(&session, NotProven::Unknown, &run("write"));
+    let renewed = [parse("write", "SELECT 1 FROM t", &[]), run("write").concat()];
+    assert_eq!(
+        key_of(&session, &renewed),
+        key_of(&session, &[parse("", "SELECT 1 FROM t", &[]), run("").concat()])
+    );
+}
+
+#[test]
+fn a_session_that_only_the_primary_goes_on_with_stays_there() {
+    let mut session = session();
+    let set = query("SET default_transaction_isolation = 'serializable'");
+    key_of(&session, &[query("SELECT 1")]);
+    talks(&mut session, &set, &bytes(|out| write::command_complete(out, b"SET").expect("short")));
+    is_other(&session, NotProven::Session, &[query("SELECT 1")]);
+    let other_strings = session_with(&[("standard_conforming_strings", "off"), ("client_encoding", "UTF8")]);
+    is_other(&other_strings, NotProven::Session, &[query("SELECT 1")]);
+    let other_encoding = session_with(&[("standard_conforming_strings", "on"), ("client_encoding", "SJIS")]);
+    key_of(&other_encoding, &[query("SELECT 1")]);
+    is_other(&other_encoding, NotProven::Unknown, &[query("SELECT '\u{e9}'")]);
+    let unread = Functions::new(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread));
+    let unread = self::session().with_functions(Some(Arc::new(unread)));
+    is_other(&unread, NotProven::Unjudged, &[query("SELECT 1")]);
+    is_other(&unread, NotProven::Unknown, &[query("INSERT INTO t VALUES (1)")]);
+}
