@@ -18,6 +18,7 @@ mod errors;
 mod failure;
 mod fleet;
 mod functions;
+mod learned;
 pub mod limits;
 mod listening;
 mod login;

@@ -294,3 +294,18 @@ pub const SPEED_SAMPLES_MAX: usize = 16 * 1024;
 
 /// How often, in a window of the judge of slow servers, they are taken from the queue.
 pub const SLOW_LOOKS_PER_WINDOW: u32 = 4;
+
+/// Sets of requests that standbys have refused and the primary has run.
+pub(crate) const LEARNED_SETS: usize = 1024;
+
+/// Requests in each set.
+pub(crate) const LEARNED_WAYS: usize = 4;
+
+/// After so many minutes a standby is asked for such a request again: the functions it calls may have changed.
+pub(crate) const LEARNED_MINUTES: u64 = 60;
+
+/// Least time between two questions of a worker for a server's WAL position, for sessions that read what they have written.
+pub(crate) const POSITION_GAP: Duration = Duration::from_millis(1);
+
+/// How long such an answer may take.
+pub(crate) const POSITION_PATIENCE: Duration = Duration::from_secs(2);

@@ -27,6 +27,7 @@ use crate::encryption::EncryptionLog;
 use crate::failure::StartError;
 use crate::fleet::{self, FleetHandle};
 use crate::functions::FunctionStore;
+use crate::learned::LearnedRequests;
 use crate::listening::ListeningPoints;
 use crate::moves::MoveRate;
 use crate::pool::SharedPools;
@@ -172,6 +173,7 @@ fn share(
         StatementLog::start().map_err(|source| StartError::Thread { what: "the statement log", source })?;
     let defaults = Defaults::start(&health, &Handle::current());
     let shared = Shared {
+        learned: LearnedRequests::new(Instant::now()),
         health,
         defaults,
         metrics: Arc::new(Metrics::new(threads)),

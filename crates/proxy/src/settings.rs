@@ -96,6 +96,8 @@ pub struct ListenerSettings {
 pub struct ListenerOptions {
     /// Which servers its sessions may have, in libpq's words.
     pub target_session_attrs: TargetSessionAttrs,
+    /// What a server is chosen for.
+    pub route: RouteBy,
     /// How one of several servers is chosen.
     pub balance: Balance,
     /// Networks of the proxies in front: connections from there begin with a PROXY protocol header, all others
@@ -214,6 +216,16 @@ pub enum OnTerminate {
     End,
     /// The session is treated as on any loss of its server.
     Move,
+}
+
+/// What of a listener's sessions a server is chosen for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RouteBy {
+    /// All that a session does goes to servers of its listener's kind.
+    #[default]
+    Session,
+    /// A request that only reads goes to a standby, all else to the primary.
+    Statement,
 }
 
 /// How calls of user-defined functions are treated.

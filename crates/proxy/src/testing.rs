@@ -31,6 +31,7 @@ use crate::context::{
 use crate::defaults::Defaults;
 use crate::encryption::EncryptionLog;
 use crate::functions::FunctionStore;
+use crate::learned::LearnedRequests;
 use crate::moves::MoveRate;
 use crate::net::Connector;
 use crate::net::memory::Network;
@@ -163,6 +164,7 @@ impl TestWorker {
             mock,
         };
         let shared = Shared {
+            learned: LearnedRequests::new(Instant::now()),
             health,
             defaults: Defaults::unread(),
             metrics: Arc::new(Metrics::new(1)),

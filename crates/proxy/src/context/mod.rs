@@ -6,6 +6,7 @@ mod fills;
 mod handle;
 mod interned;
 mod listeners;
+mod positions;
 mod shared;
 mod slots;
 
@@ -26,6 +27,7 @@ pub(crate) use self::interned::{Interned, KnownNames, UserLogin};
 pub(crate) use self::listeners::{
     BoundListener, CurrentListener, DoneSender, ListenerChange, ListeningSocket, OpenedSocket,
 };
+pub(crate) use self::positions::{TalliedPosition, TalliedPositions};
 pub(crate) use self::shared::{Live, LiveStores, RunPhase, Shared, log_connection};
 pub(crate) use self::slots::{Order, Slot, SlotGuard, Slots};
 use crate::limits::READ_BUFFER_BYTES;
@@ -56,6 +58,8 @@ pub(crate) struct Worker {
     /// Which of its new sessions have their first statement compared with those of other servers.
     pub(crate) first_statements: RefCell<FirstStatements>,
     pub(crate) clock: PollClock,
+    /// Positions of servers, for sessions that read what they have written.
+    pub(crate) positions: TalliedPositions,
     /// The parameters that the last login reported: the next one nearly always reports the same.
     pub(crate) parameters: RefCell<Arc<LoginParameters>>,
     /// The names of users, databases and listeners that its sessions have.
@@ -93,6 +97,7 @@ impl Worker {
             journals: RefCell::default(),
             first_statements: RefCell::new(FirstStatements::new(Instant::now())),
             clock: PollClock::default(),
+            positions: TalliedPositions::default(),
             parameters: RefCell::default(),
             names: RefCell::default(),
             seats: RefCell::default(),

@@ -20,6 +20,7 @@ use crate::cancel::CancelRegistry;
 use crate::defaults::Defaults;
 use crate::encryption::EncryptionLog;
 use crate::functions::FunctionStore;
+use crate::learned::LearnedRequests;
 use crate::moves::MoveRate;
 use crate::pool::SharedPools;
 use crate::settings::{
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) snapshots: Arc<ExportedSnapshots>,
     pub(crate) attached: Arc<Attached>,
     pub(crate) speeds: Speeds,
+    /// What standbys have refused.
+    pub(crate) learned: LearnedRequests,
     pub(crate) pace: MoveRate,
     pub(crate) encryption: EncryptionLog,
     pub(crate) pools: Arc<SharedPools>,

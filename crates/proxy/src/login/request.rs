@@ -11,7 +11,7 @@ use trunkline_topology::ServerId;
 
 use crate::context::{BoundListener, Worker};
 use crate::errors::Refusal;
-use crate::server::take::ServerCriteria;
+use crate::server::take::{ServerCriteria, UnitLeg};
 use crate::settings::Retry;
 use crate::snapshots::ClientGroup;
 use trunkline_telemetry::sessions::SessionNames;
@@ -89,7 +89,7 @@ impl StartupRequest {
             user: user.into(),
             database: database.into(),
             names: shared_names(worker, listener, [user, database]),
-            criteria: ServerCriteria { listener: Arc::clone(listener), attrs, only },
+            criteria: ServerCriteria { listener: Arc::clone(listener), attrs, only, leg: UnitLeg::Any },
             first,
             replication,
             reports_timing,

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use trunkline_session::{ServerRole, SessionState, TransactionStatus};
 use trunkline_topology::{Role, ServerId};
 
-pub(super) use super::attachment::Attachment;
 use super::attachment::Taking;
+pub(super) use super::attachment::{Attachment, Waited};
 use super::pooled::Tried;
 use super::repeat::Repeated;
 use super::{ClientState, Ending, Next, Relay};
@@ -112,20 +112,6 @@ impl NextLogin {
     }
 }
 
-/// From when to when a session has waited for its server.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Waited {
-    pub(super) since: Instant,
-    pub(super) until: Instant,
-}
-
-impl Waited {
-    /// It was there.
-    pub(super) fn not_at_all(now: Instant) -> Self {
-        Waited { since: now, until: now }
-    }
-}
-
 impl Relay {
     /// Until now, which is read anew: a search has taken time.
     pub(super) fn waited(&self, since: Instant) -> Waited {
@@ -140,6 +126,9 @@ impl Relay {
             && self.seat_in_transaction_mode().is_some()
         {
             return self.refuse_without_server(cx);
+        }
+        if let Some(next) = self.route_unit(cx) {
+            return next;
         }
         let start = match self.try_pool(cx) {
             Tried::Done(next) => return next,
@@ -268,14 +257,15 @@ impl Relay {
         }
         let Waited { since, until: now } = waited;
         let role = role_of(&self.worker, server.lease.server(), login_reply.is_standby);
+        self.split_attaches(role, &server);
         self.answered_at = now;
         let name = Arc::clone(&server.name);
         if server.member.is_some() {
-            let announce = self.session.differences_on(&server.state, &login_reply.messages);
+            let announce = self.announced(self.session.differences_on(&server.state, &login_reply.messages));
             self.session.connection_taken(name, role, announce, &server.state);
             self.context.chosen_at = now;
         } else {
-            let announce = self.session.differences(&login_reply.messages);
+            let announce = self.announced(self.session.differences(&login_reply.messages));
             self.session.server_taken(name, role, announce);
         }
         self.session.server_process(server.process_id());
@@ -374,6 +364,7 @@ impl Relay {
 
     /// The same where cancel requests do not reach it any more.
     pub(super) fn release_parted(&mut self) -> Option<Box<ServerConnection>> {
+        self.unit_ends();
         let left = match std::mem::replace(&mut self.server, Attachment::Detached) {
             Attachment::Attached(server) => Some(server),
             Attachment::Detached | Attachment::Queued(_) | Attachment::Taking(_) => None,

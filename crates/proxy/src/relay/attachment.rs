@@ -28,6 +28,20 @@ pub(super) struct Taking {
     pub(super) since: Instant,
 }
 
+/// From when to when a session has waited for its server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waited {
+    pub(super) since: Instant,
+    pub(super) until: Instant,
+}
+
+impl Waited {
+    /// It was there.
+    pub(super) fn not_at_all(now: Instant) -> Self {
+        Waited { since: now, until: now }
+    }
+}
+
 impl fmt::Debug for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -44,7 +44,8 @@ impl Relay {
     }
 
     fn may_stay_busy(&mut self) -> bool {
-        if self.worker.shared.pools.crowd.is_there()
+        if self.context.split.is_some()
+            || self.worker.shared.pools.crowd.is_there()
             || self.watch.must_leave.is_some()
             || self.answered_at >= self.context.chosen_at + POOL_STAY
         {

@@ -33,6 +33,7 @@ mod record;
 mod repeat;
 #[cfg(test)]
 mod simulation;
+mod split;
 mod staying;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,7 @@ use self::buffer::RelayBuffer;
 use self::busy::Business;
 pub(crate) use self::end::{Ending, close};
 use self::pooled::{Staying, WorkLeft};
+use self::split::Split;
 use self::staying::SequenceStay;
 use self::watch::Pause;
 use crate::admission::SessionPermit;
@@ -145,6 +147,8 @@ struct SessionContext {
     moving: Option<Box<MoveReason>>,
     /// The sessions that may want its exported snapshots.
     group: ClientGroup,
+    /// Where its requests go, if a server is chosen for each of them.
+    split: Option<Box<Split>>,
     /// Its exported snapshot, for them to be found.
     exported: Option<Box<ExportedSnapshot>>,
     _permit: SessionPermit,
@@ -228,6 +232,7 @@ impl Relay {
             left: None,
             moving: None,
             group,
+            split: None,
             exported: None,
             _permit: permit,
         };
@@ -249,6 +254,7 @@ impl Relay {
             watch: watch::Watch::new(),
             context: Box::new(context),
         };
+        relay.begin_split();
         relay.heed_login_path();
         relay.offer_login(FillOffer::NewClient);
         relay
@@ -291,6 +297,9 @@ impl Relay {
         if let Poll::Ready(Err(_broken)) = self.to_client.poll_flush(cx, &mut self.client) {
             return Next::End(Ending::Silent);
         }
+        if matches!(self.server, Attachment::Taking(_)) && self.reconsiders() {
+            self.server = Attachment::Detached;
+        }
         match &self.server {
             Attachment::Taking(_) => self.poll_taking(cx),
             Attachment::Queued(_) => self.poll_queued(cx),
@@ -300,6 +309,9 @@ impl Relay {
 
     /// Runs the pumps that have something to do, again while one makes work for the other.
     fn relay(&mut self, cx: &mut Context<'_>) -> Next {
+        if self.leaves_young_standby() {
+            return Next::Again;
+        }
         if self.context.sequences.is_kept()
             && self.client.may_read()
             && let Some(next) = self.lets_others_first(cx)
@@ -403,6 +415,6 @@ mod sizes {
     #[test]
     fn a_session_without_a_server_is_small() {
         let sizes = [size_of::<Relay>(), size_of::<SessionContext>()];
-        assert!(sizes[0] <= 744 && sizes[1] <= 272, "{sizes:?} bytes");
+        assert!(sizes[0] <= 744 && sizes[1] <= 288, "{sizes:?} bytes");
     }
 }

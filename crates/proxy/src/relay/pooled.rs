@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use trunkline_pool::{CheckFirst, PoolMode};
 use trunkline_reactor::{spawn, timer};
-use trunkline_routing::eligible;
 use trunkline_session::{ConnectionState, diff};
 use trunkline_topology::ServerId;
 
@@ -152,7 +151,7 @@ impl Relay {
 
     pub(super) fn is_allowed_on(&self, server: ServerId) -> bool {
         let snapshot = self.worker.shared.health.load();
-        eligible::may_stay(&self.context.criteria.rules(&self.live), &snapshot, server)
+        self.context.criteria.may_stay(&snapshot, &self.live, server)
     }
 
     /// The other servers that the session may have, looked at anew unless there were none.

@@ -228,6 +228,13 @@ impl Relay {
                     self.session.accept_answer();
                     continue;
                 }
+                ServerThen::Refused(why) => {
+                    if self.leave_to_primary(why, rest) {
+                        return Next::Again;
+                    }
+                    self.session.accept_answer();
+                    continue;
+                }
                 ServerThen::Violation(violation) => return Next::End(self.violation(*violation)),
             }
             if !goes_on {
@@ -344,7 +351,7 @@ impl Relay {
 
     /// Whether the client's bytes must wait in its socket.
     pub(super) fn is_client_held(&self) -> bool {
-        self.session.is_paused() || self.watch.is_leaving()
+        self.session.is_paused() || self.watch.is_leaving() || self.holds_next_unit()
     }
 
     pub(super) fn violation(&mut self, violation: Violation) -> Ending {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use trunkline_codec::sqlstate::SqlState;
 use trunkline_pool::PoolMode;
 use trunkline_session::{
     Completion, Fingerprint, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink,
@@ -11,6 +12,7 @@ use trunkline_tls::Negotiated;
 use trunkline_topology::ServerId;
 
 use super::Relay;
+use super::split::Split;
 use crate::context::{Live, Worker};
 use crate::login::NewSession;
 use crate::pool::connection::ServerConnection;
@@ -27,6 +29,8 @@ pub(super) struct Recorder<'a> {
     log: &'a StatementLog,
     speeds: &'a Speeds,
     info: &'a SessionInfo,
+    /// Notes how a statement fails.
+    split: Option<&'a Split>,
 }
 
 impl Sink for Recorder<'_> {
@@ -35,8 +39,11 @@ impl Sink for Recorder<'_> {
             let server = self.metrics.server(server.lease.server());
             server.statements.one(record.kind.into());
             server.rows.add(record.rows);
-            if matches!(record.completion, Completion::Failed(_)) {
+            if let Completion::Failed(code) = record.completion {
                 server.statement_errors.one();
+                if let Some(split) = self.split {
+                    split.failed().set(code.or(Some(SqlState::INTERNAL_ERROR)));
+                }
             }
             server.record(StatementPhase::Wait, record.timing.wait);
             server.record(StatementPhase::ServerFirst, record.timing.server_first);
@@ -79,6 +86,7 @@ impl Relay {
             log: &self.worker.shared.statement_log,
             speeds: &self.worker.shared.speeds,
             info: &self.context.info,
+            split: self.context.split.as_deref(),
         };
         work(&mut self.session, &mut recorder)
     }

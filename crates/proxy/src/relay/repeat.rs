@@ -75,7 +75,7 @@ impl Relay {
     }
 
     /// Whether health has found the server promoted. The session learns that from the server's next answer only.
-    fn is_promoted(&self) -> bool {
+    pub(super) fn is_promoted(&self) -> bool {
         let Some(ServerConnection { lease, .. }) = self.server.connection() else { return false };
         let snapshot = self.worker.shared.health.load();
         snapshot.server(lease.server()).is_some_and(|status| status.role == Role::Primary)

@@ -139,10 +139,12 @@ impl Relay {
         });
     }
 
-    /// The client of a session that stays has sent something: if that does not ask, those come first that wait.
+    /// The client of a session that stays has sent something: if that does not ask, those come first that wait, and it may have
+    /// another server.
     #[cold]
     pub(super) fn lets_others_first(&mut self, cx: &Context<'_>) -> Option<Next> {
-        if !self.is_idle() || self.to_server.input.has_read_ahead() || !self.do_others_wait() {
+        let is_wanted = self.context.split.is_some() || self.do_others_wait();
+        if !self.is_idle() || self.to_server.input.has_read_ahead() || !is_wanted {
             return None;
         }
         let mut next = [0; SEQUENCE_QUESTION_BYTES];

@@ -258,6 +258,9 @@ impl Relay {
         }
         if self.context.seat.is_some() {
             self.give_back_at_rest();
+            if let Some(ending) = self.split_rests(cx) {
+                return Some(ending);
+            }
         }
         match self.watch.must_leave {
             Some(planned) if self.is_idle() => self.depart(cx, planned),

@@ -13,7 +13,7 @@ use super::login::{LoginError, LoginReply};
 use super::means::LoginMeans;
 use super::patience::answered;
 use super::restore::LoginAs;
-use super::take::{Search, ServerCriteria, TakeError};
+use super::take::{Search, ServerCriteria, TakeError, UnitLeg};
 use crate::context::{FillFault, FillLogin, FillNews, UserLogin, Worker};
 use crate::defaults::{ReportedDefaults, SessionDefaults};
 use crate::limits::DEFAULTS_NEWS_PATIENCE;
@@ -96,7 +96,8 @@ async fn logged_in(
     let FillLogin { login, listener, attrs } = login;
     let UserLogin { startup, credentials } = &**login;
     let listener = Arc::clone(listener);
-    let mut search = Search::for_fill(worker, ServerCriteria { listener, attrs: *attrs, only: None });
+    let mut search =
+        Search::for_fill(worker, ServerCriteria { listener, attrs: *attrs, only: None, leg: UnitLeg::Any });
     let who = LoginAs { startup, credentials, restoring: None };
     let mut means = LoginMeans::new(worker, who).await;
     let (server, reply) = loop {

@@ -96,7 +96,7 @@ pub(super) async fn position(taken: &mut ReadyServer) -> Result<Position, ReadEr
     read_position(taken).await
 }
 
-async fn read_position(taken: &mut ReadyServer) -> Result<Position, ReadError> {
+pub(super) async fn read_position(taken: &mut ReadyServer) -> Result<Position, ReadError> {
     let mut reader = PositionReader::default();
     let buffer = &mut taken.login_reply.read_ahead;
     loop {

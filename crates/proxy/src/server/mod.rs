@@ -3,6 +3,7 @@
 pub(crate) mod ahead;
 pub(crate) mod align;
 pub(crate) mod connection;
+mod criteria;
 mod freshness;
 mod idle;
 pub(crate) mod login;
@@ -10,6 +11,7 @@ mod means;
 mod mechanism;
 pub(crate) mod patience;
 pub(crate) mod pooled;
+pub(crate) mod positions;
 pub(crate) mod refused;
 mod restore;
 pub(crate) mod returned;

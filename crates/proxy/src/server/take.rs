@@ -11,11 +11,12 @@ use trunkline_codec::ids::Lsn;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_health::PassiveFailure;
 use trunkline_reactor::timer;
-use trunkline_routing::{Attached, Candidate, Eligible, Lease, Rules, TargetSessionAttrs, eligible};
+use trunkline_routing::{Candidate, Lease};
 use trunkline_topology::{Address, Postmaster, ServerId, Snapshot};
 
 use super::align::{AlignError, Ask, align, position};
 use super::connection::ReadyServer;
+pub(crate) use super::criteria::{ReadLeg, ServerCriteria, UnitLeg};
 pub(crate) use super::freshness::Move;
 use super::idle::ConnectionUse;
 use super::login::LoginError;
@@ -26,7 +27,7 @@ use crate::pool::connection::ServerConnection;
 use trunkline_session::{Alignment, AlignmentError, SessionState, are_too_many_parameters, diff};
 
 use crate::client::messages::ReadError;
-use crate::context::{BoundListener, Live, Worker};
+use crate::context::{Live, Worker};
 use crate::encryption::handshake_result;
 use crate::errors::Refusal;
 use crate::limits::{LOOK_INTERVAL, REPLAY_PATIENCE, RETAKE_PAUSE};
@@ -59,35 +60,6 @@ pub(crate) enum TakeError {
     NoServer(Refusal),
     /// A server refused; the client gets its ErrorResponse.
     Refused(Bytes),
-}
-
-/// Which servers a session may have.
-#[derive(Clone, Debug)]
-pub(crate) struct ServerCriteria {
-    /// The listener that it came by.
-    pub(crate) listener: Arc<BoundListener>,
-    /// The attributes of the listener, or stricter ones.
-    pub(crate) attrs: TargetSessionAttrs,
-    /// Only this server.
-    pub(crate) only: Option<ServerId>,
-}
-
-impl ServerCriteria {
-    /// Where a session on `server` counts for the balance of its listener; `None` for a session that named its
-    /// server.
-    pub(crate) fn place_on(&self, server: ServerId) -> Option<(u64, ServerId)> {
-        self.only.is_none().then_some((self.listener.number, server))
-    }
-
-    /// The routing rules under the settings in force.
-    pub(crate) fn rules(&self, live: &Live) -> Rules {
-        Rules { attrs: self.attrs, only: self.only, ..live.rules() }
-    }
-
-    /// The servers that such a session may have now.
-    pub(crate) fn eligible(&self, snapshot: &Snapshot, live: &Live, attached: &Attached) -> Eligible {
-        eligible(&self.rules(live), snapshot, attached)
-    }
 }
 
 /// One session's search for a server.

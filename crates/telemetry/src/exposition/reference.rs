@@ -9,7 +9,9 @@ use trunkline_pool::{PoolCounts, PoolTotals};
 use trunkline_topology::{Lag, Role, Snapshot};
 
 use super::{LATENCY_BOUNDS, render_health, render_prometheus, testing};
-use crate::metrics::{CertificateRow, Label as _, Metrics, PoolRow, PoolsNow, SourceRow, TlsLeg};
+use crate::metrics::{
+    CertificateRow, Label as _, Metrics, PoolRow, PoolsNow, RouteReason, SourceRow, TlsLeg,
+};
 use crate::sessions::{Occupancy, Sessions, Usage};
 
 const HEADER: &str = "\
@@ -78,6 +80,7 @@ fn everything(snapshot: &Snapshot) -> String {
     let occupancy = Occupancy { sessions: some, startups: some, one_user: some, one_address: some };
     let sessions = Sessions::default().with_occupancy(occupancy);
     let metrics = Metrics::new(1);
+    metrics.thread(0).routed.one(RouteReason::Proven);
     let row = |leg: &TlsLeg| CertificateRow {
         leg: *leg,
         file: "tls.crt".to_owned(),

@@ -9,7 +9,7 @@ use super::{health, occupancy, pools, sources, spread, tls};
 use crate::metrics::{
     ActivityLabel, CancelResult, FailoverCause, HistogramSum, IneligibleState, Label, LoginResult, LossCause,
     Metrics, MoveCause, MoveKind, MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause,
-    ServerMetrics, StatementKind, StatementPhase, TerminationCause,
+    RouteReason, ServerMetrics, StatementKind, StatementPhase, TerminationCause,
 };
 use crate::sessions::Sessions;
 
@@ -66,6 +66,7 @@ pub fn render_prometheus(metrics: &Metrics, snapshot: &Snapshot, sessions: Optio
         mobility(&mut out, sessions);
     }
     moves(&mut out, metrics);
+    routed(&mut out, metrics);
     pools::write(&mut out, metrics);
     let servers = PerServer { metrics, names: names(snapshot) };
     servers.sessions(&mut out);
@@ -179,6 +180,22 @@ fn moves(out: &mut Exposition, metrics: &Metrics) {
             let labels = [("kind", kind.word()), ("outcome", outcome.word())];
             histogram(out, &labels, &metrics.move_times(*kind, *outcome));
         }
+    }
+}
+
+/// Requests by where they went and why, once there are listeners that choose so.
+fn routed(out: &mut Exposition, metrics: &Metrics) {
+    let count = |reason: &RouteReason| metrics.sum(|t| t.routed.of(*reason).value());
+    if RouteReason::ALL.iter().map(count).sum::<u64>() == 0 {
+        return;
+    }
+    out.family(
+        "trunkline_requests_routed_total",
+        Type::Counter,
+        "Requests of listeners with route \"statement\", by the reason of where they went: proven to a standby, all others to the primary.",
+    );
+    for reason in RouteReason::ALL {
+        out.sample(&[("reason", reason.word())], count(reason));
     }
 }
 

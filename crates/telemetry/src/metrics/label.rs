@@ -153,6 +153,28 @@ impl RepeatCause {
 }
 
 labels! {
+    /// Where a request went that a server was chosen for by what it does, and why.
+    RouteReason {
+        /// To a standby: all that it does is read.
+        Proven = "proven",
+        /// To the primary: it writes, or what it does is not known.
+        Unknown = "unknown",
+        /// To the primary: it begins a transaction.
+        Transaction = "transaction",
+        /// To the primary: the session has settings or the like that only that goes on with.
+        Session = "session",
+        /// To the primary: no standby is known to show what the session has written.
+        Floor = "floor",
+        /// To the primary: a standby has refused such a request.
+        Learned = "learned",
+        /// To the primary: a standby has refused it.
+        Refused = "refused",
+        /// To the primary: no standby is up.
+        NoStandby = "no_standby",
+    }
+}
+
+labels! {
     /// What a session was given another server for.
     MoveKind {
         /// It had left its own at an idle point.
@@ -399,7 +421,7 @@ mod tests {
         }
         check_all! {
             StatementPhase StatementKind ActivityLabel RefusalReason FailoverCause MoveCause
-            MoveKind MoveOutcome MoveRefusal PinnedBy RepeatCause LossCause
+            MoveKind MoveOutcome MoveRefusal PinnedBy RepeatCause RouteReason LossCause
             TerminationCause IneligibleState CancelResult LoginResult CheckoutResult PoolCloseReason
         }
     }

@@ -23,7 +23,7 @@ pub use counter::{Counter, CounterSet, Gauge};
 pub use histogram::{BUCKETS, Histogram, HistogramSum, MAX_RECORDED};
 pub use label::{
     ActivityLabel, CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause,
-    MoveKind, MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause, TerminationCause,
+    MoveKind, MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause, RouteReason, TerminationCause,
 };
 pub(crate) use pools::add as add_counts;
 pub use pools::{CheckoutResult, PoolCloseReason, PoolReader, PoolRow, PoolsNow};

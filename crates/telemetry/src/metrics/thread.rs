@@ -9,7 +9,7 @@ use super::counter::{Counter, CounterSet, Gauge};
 use super::histogram::Histogram;
 use super::label::{
     CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause, MoveKind,
-    MoveOutcome, MoveRefusal, RefusalReason, RepeatCause, TerminationCause,
+    MoveOutcome, MoveRefusal, RefusalReason, RepeatCause, RouteReason, TerminationCause,
 };
 use super::pools::PoolCloseReason;
 use super::statement::{StatementKind, StatementPhase};
@@ -40,6 +40,8 @@ pub struct ThreadMetrics {
     pub moves_ended: [CounterSet<MoveCause, { MoveCause::COUNT }>; MoveOutcome::COUNT],
     /// The same for requests that were sent again.
     pub repeats_ended: [CounterSet<RepeatCause, { RepeatCause::COUNT }>; MoveOutcome::COUNT],
+    /// Requests that a server was chosen for by what they do.
+    pub routed: CounterSet<RouteReason, { RouteReason::COUNT }>,
     /// Server connections of pools that were closed for a reason that the pools do not know.
     pub pool_closed: CounterSet<PoolCloseReason, { PoolCloseReason::COUNT }>,
     /// How long requests waited for a server connection of their pool, those that did not wait left out.
@@ -99,6 +101,7 @@ impl ThreadMetrics {
             speed_samples_dropped: Counter::new(),
             moves_ended: std::array::from_fn(|_| CounterSet::new()),
             repeats_ended: std::array::from_fn(|_| CounterSet::new()),
+            routed: CounterSet::new(),
             pool_closed: CounterSet::new(),
             pool_waits: Box::default(),
             move_times: Box::default(),

@@ -9,6 +9,7 @@ mod log;
 mod monitor;
 mod own_address;
 mod pool;
+mod route;
 mod servers;
 mod summary;
 mod tls;
@@ -61,8 +62,9 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
     let servers = servers::servers(&raw, &mut problems);
     let discovery = discovery::discovery(&raw.discovery, &pod_api, &mut problems);
     let monitor = monitor::monitor(&raw.monitor, &mut problems);
-    let judge = health::judge(&raw, &mut problems);
+    let mut judge = health::judge(&raw, &mut problems);
     let listeners = listeners::listeners(&raw, &mut problems);
+    judge.probe.inserted = route::check(&raw, &mut problems);
     own_address::check(&raw, &mut problems);
     warnings::warnings(&raw, monitor.as_ref(), &servers, &mut warnings);
     tls::of_clients(&raw, &listeners, &mut problems);

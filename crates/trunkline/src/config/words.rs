@@ -3,7 +3,9 @@
 use trunkline_discovery::dns::DnsFamily;
 use trunkline_health::LagUnknown;
 use trunkline_pool::PoolMode;
-use trunkline_proxy::settings::{AuthMode, ClientMethod, OnLagging, OnTerminate, SlowServers, UserFunctions};
+use trunkline_proxy::settings::{
+    AuthMode, ClientMethod, OnLagging, OnTerminate, RouteBy, SlowServers, UserFunctions,
+};
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
 use trunkline_tls::TlsVersion;
 use trunkline_tls::accept::ClientSslMode;
@@ -101,6 +103,7 @@ words! {
         LaggingThenPrimary = "lagging_then_primary",
     }
     PoolMode { Session = "session", Transaction = "transaction" }
+    RouteBy { Session = "session", Statement = "statement" }
     OnLagging { Move = "move", Drain = "drain", Keep = "keep" }
     OnTerminate { End = "end", Move = "move" }
     SlowServers { Shift = "shift", Off = "off" }

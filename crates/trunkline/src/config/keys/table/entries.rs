@@ -1,6 +1,7 @@
 //! The keys of a `[[server]]` and of a `[[listener]]`.
 
 use trunkline_pool::PoolMode;
+use trunkline_proxy::settings::RouteBy;
 use trunkline_routing::{Balance, TargetSessionAttrs};
 use trunkline_tls::TlsVersion;
 use trunkline_tls::accept::ClientSslMode;
@@ -150,6 +151,12 @@ pub const LISTENER_KEYS: &[Key<ListenerEntry>] = &[
         "\"prefer-standby\"",
         word::<_, TargetSessionAttrs>(|l, w| put_word(&mut l.options.target_session_attrs, w)),
         "Which servers its sessions may have, in libpq's words. `prefer-standby` falls back as [health.fallback] says.",
+    ),
+    key(
+        "route",
+        "\"session\"",
+        word::<_, RouteBy>(|l, w| put_word(&mut l.options.route, w)),
+        "`statement` sends requests that only read to standbys, and all else to the primary: for pool_mode `transaction` and target_session_attrs `read-write`. A session reads what it has written.",
     ),
     key(
         "balance",

@@ -1,0 +1,450 @@
+//! A session whose requests go to standbys or to the primary, each by what it does: `route = "statement"`, in transaction mode.
+//!
+//! A session without a server reads its client's next unit, and chooses by what that does. Until such a unit is answered and its
+//! connection given back, nothing more is read of the client: what it sends next may go elsewhere.
+//!
+//! ```text
+//!               reads, and a standby shows enough
+//!  Undecided ------------------------------------> OnStandby ---> given back: Undecided
+//!   ^   |                                             | the standby leaves it to the primary
+//!   |   |  reads, and no standby will do              v
+//!   |   |--------------------> ReadOnPrimary       OnPrimary, from its first byte on
+//!   |   |  anything else                              |
+//!   |   '----------------------------------------> OnPrimary, for as long as it keeps its connection
+//!   '---- given back: what standbys must show is raised
+//! ```
+
+mod shown;
+mod state;
+
+use std::cell::Cell;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use trunkline_codec::sqlstate::SqlState;
+use trunkline_codec::write::{ErrorReport, error_response};
+use trunkline_routing::eligible::shows;
+use trunkline_routing::{Floor, FloorPosition, TargetSessionAttrs};
+use trunkline_session::{NotProven, PinReason, ServerRole, StandbyRefusal, UnitReading};
+use trunkline_telemetry::metrics::{PoolCloseReason, RouteReason};
+use trunkline_topology::{ServerId, Snapshot};
+
+use self::shown::{Standbys, standbys, without_recovery};
+pub(super) use self::state::Split;
+use self::state::{Lesson, SplitSide, UnitPlace, Visit};
+use super::attachment::Attachment;
+use super::buffer::Chunk;
+use super::pooled::Staying;
+use super::{ClientState, Ending, Next, Relay};
+use crate::cancel::Parting;
+use crate::limits::TICK;
+use crate::pool::connection::ServerConnection;
+use crate::server::positions::{AskedPosition, ask_for_position};
+use crate::server::take::{ReadLeg, UnitLeg};
+use crate::settings::RouteBy;
+
+impl Relay {
+    /// Begins to choose a server for each unit, if the session's listener does that.
+    pub(super) fn begin_split(&mut self) {
+        let criteria = &self.context.criteria;
+        if criteria.listener.settings.options.route != RouteBy::Statement
+            || criteria.only.is_some()
+            || !criteria.attrs.is_primary_only()
+            || self.context.relogin.is_none()
+            || self.seat_in_transaction_mode().is_none()
+        {
+            return;
+        }
+        self.session.expect_reads();
+        let now = self.answered_at;
+        self.context.split = Some(Box::new(Split {
+            attrs: criteria.attrs,
+            place: UnitPlace::OnPrimary,
+            floor: Floor::default(),
+            side: SplitSide::Primary,
+            other: Visit { server: None, answered_at: now, chosen_at: now },
+            unit: Vec::new(),
+            refused: None,
+            is_young: false,
+            may_change: false,
+            reconsidered_at: now,
+            failed: Cell::new(None),
+        }));
+    }
+
+    /// Reads the client's next unit, and chooses the servers that it may have; `Some` while it is not there.
+    pub(super) fn route_unit(&mut self, cx: &mut Context<'_>) -> Option<Next> {
+        self.context.split.as_ref()?;
+        let worker = std::rc::Rc::clone(&self.worker);
+        loop {
+            let is_again = self.to_server.input.has_read_ahead();
+            let mut buffer = worker.buffer.borrow_mut();
+            let length = match self.to_server.poll_chunk(cx, &mut self.client, &mut buffer) {
+                Poll::Pending => return Some(Next::Wait),
+                Poll::Ready(Chunk::Bytes(length)) => length,
+                Poll::Ready(Chunk::Eof) => return Some(Next::End(self.say(&[]))),
+                Poll::Ready(Chunk::Broken) => return Some(Next::End(Ending::Silent)),
+            };
+            let chunk = &buffer[..length];
+            // A Terminate needs no server.
+            if chunk.first() == Some(&b'X') {
+                return Some(Next::End(self.say(&[])));
+            }
+            self.to_server.input.keep(chunk);
+            let reading = self.session.read_unit(chunk);
+            if reading == UnitReading::Incomplete {
+                continue;
+            }
+            if !is_again {
+                // It is read for the first time, whatever it looks like later.
+                self.repeats = 0;
+            }
+            self.to_server.input.process_again(Vec::new());
+            self.choose_side(chunk, reading);
+            return None;
+        }
+    }
+
+    /// Whether the unit that waits for a primary would go to a standby by now: there is no primary, and meanwhile the catalog is read
+    /// on a standby, or one shows enough.
+    pub(super) fn reconsiders(&mut self) -> bool {
+        let now = Instant::now();
+        let Some(split) = &mut self.context.split else { return false };
+        if !split.may_change {
+            return false;
+        }
+        let is_due = now >= split.reconsidered_at + TICK;
+        if is_due {
+            split.reconsidered_at = now;
+        }
+        let next = split.reconsidered_at + TICK;
+        self.slot.due_by(next);
+        let snapshot = self.worker.shared.health.load();
+        if !is_due || snapshot.serving_primary().is_some() {
+            return false;
+        }
+        let unit = self.to_server.input.unprocessed();
+        let reading = self.session.read_unit(&unit);
+        matches!(self.judge_unit(&unit, reading, &snapshot), (UnitPlace::OnStandby(_), ..))
+    }
+
+    fn choose_side(&mut self, unit: &[u8], reading: UnitReading) {
+        let snapshot = self.worker.shared.health.load();
+        let (place, leg, reason) = self.judge_unit(unit, reading, &snapshot);
+        drop(snapshot);
+        if self.context.moving.is_none() {
+            self.worker.metrics.routed.one(reason);
+        }
+        let side = if leg == UnitLeg::Any { SplitSide::Primary } else { SplitSide::Standbys };
+        self.turn_to(side, leg);
+        self.session.ask_standby_first(side == SplitSide::Standbys);
+        let Some(split) = &mut self.context.split else { return };
+        split.may_change = matches!(reading, UnitReading::Reads(_) | UnitReading::Other(NotProven::Unjudged));
+        split.reconsidered_at = Instant::now();
+        split.place = place;
+        split.failed.set(None);
+        if let UnitPlace::OnStandby(_) = place {
+            split.unit.clear();
+            split.unit.extend_from_slice(unit);
+        }
+    }
+
+    /// Where a unit goes, what is asked of servers for it, and why.
+    fn judge_unit(
+        &mut self,
+        bytes: &[u8],
+        reading: UnitReading,
+        snapshot: &Snapshot,
+    ) -> (UnitPlace, UnitLeg, RouteReason) {
+        let now = Instant::now();
+        let shared = &self.worker.shared;
+        let primarys = |reason| (UnitPlace::OnPrimary, UnitLeg::Any, reason);
+        let read_there = |reason| (UnitPlace::ReadOnPrimary, UnitLeg::Any, reason);
+        let Some(split) = &mut self.context.split else { return primarys(RouteReason::Unknown) };
+        match split.refused {
+            Some(Lesson::Unit(_) | Lesson::Nothing) if *split.unit == *bytes => {
+                return primarys(RouteReason::Refused);
+            }
+            Some(Lesson::Young) if *split.unit == *bytes => {
+                split.refused = None;
+                return read_there(RouteReason::Floor);
+            }
+            Some(_) => split.refused = None,
+            None => {}
+        }
+        let unit = match reading {
+            UnitReading::Reads(unit) => unit,
+            UnitReading::Incomplete | UnitReading::Other(NotProven::Unknown | NotProven::Unjudged) => {
+                return primarys(RouteReason::Unknown);
+            }
+            UnitReading::Other(NotProven::Transaction) => return primarys(RouteReason::Transaction),
+            UnitReading::Other(NotProven::Session) => return primarys(RouteReason::Session),
+        };
+        if shared.learned.knows(unit.key, now) {
+            return primarys(RouteReason::Learned);
+        }
+        // Where it is not known how old the catalog is, a standby's may be another.
+        let Some(position) = unit.position else { return primarys(RouteReason::Unknown) };
+        if let Some((primary, told)) =
+            snapshot.primary.and_then(|id| Some((id, self.worker.positions.of(id)?)))
+        {
+            split.floor.told(primary, told.asked_at, told.lsn);
+        }
+        let at_least = match split.floor.position(snapshot, now) {
+            FloorPosition::Any => position,
+            FloorPosition::At(lsn) => lsn.max(position),
+            FloorPosition::Unknown => {
+                self.ask_primary(snapshot);
+                return read_there(RouteReason::Floor);
+            }
+        };
+        match standbys(snapshot, &self.worker.positions, at_least) {
+            Standbys::OneShows(shown_by) => {
+                let leg = UnitLeg::Read(Box::new(ReadLeg { at_least, shown_by }));
+                (UnitPlace::OnStandby(unit), leg, RouteReason::Proven)
+            }
+            Standbys::NoneUp => read_there(RouteReason::NoStandby),
+            Standbys::NoneShows(behind) => {
+                behind.into_iter().for_each(|standby| self.ask_position(standby, AskedPosition::Replay));
+                read_there(RouteReason::Floor)
+            }
+        }
+    }
+
+    /// From here on the session wants servers of this side, and goes on from where it was last among them.
+    fn turn_to(&mut self, side: SplitSide, leg: UnitLeg) {
+        let Some(split) = &mut self.context.split else { return };
+        let attrs = match side {
+            SplitSide::Primary => split.attrs,
+            SplitSide::Standbys => TargetSessionAttrs::PreferStandby,
+        };
+        if split.side != side {
+            split.side = side;
+            let Visit { server, answered_at, chosen_at } = split.other;
+            split.other = Visit {
+                server: self.context.last,
+                answered_at: self.answered_at,
+                chosen_at: self.context.chosen_at,
+            };
+            (self.context.last, self.answered_at, self.context.chosen_at) = (server, answered_at, chosen_at);
+            // What was seen on the other side is the floor's matter.
+            self.context.left = None;
+        }
+        self.context.criteria.attrs = attrs;
+        self.context.criteria.leg = leg;
+        self.context.staying = Staying::Unknown;
+    }
+
+    /// The session gets this server in this role: no standby was left for its unit if it is the primary.
+    pub(super) fn split_attaches(&mut self, role: ServerRole, server: &ServerConnection) {
+        if self.context.split.is_none() {
+            return;
+        }
+        let is_young = role == ServerRole::Standby && self.is_younger_than_known(server);
+        let Some(split) = &mut self.context.split else { return };
+        split.is_young = is_young;
+        if split.side == SplitSide::Standbys && role == ServerRole::Primary {
+            split.place = UnitPlace::ReadOnPrimary;
+            self.turn_to(SplitSide::Primary, UnitLeg::Any);
+            self.session.ask_standby_first(false);
+        }
+    }
+
+    /// Whether a connection was begun after its standby was last known to show enough: that may have been restarted since, and
+    /// show less for a moment.
+    fn is_younger_than_known(&self, server: &ServerConnection) -> bool {
+        let UnitLeg::Read(leg) = &self.context.criteria.leg else { return false };
+        let at_least = leg.at_least;
+        let id = server.lease.server();
+        let snapshot = self.worker.shared.health.load();
+        let looked = snapshot.server(id).filter(|status| shows(&snapshot, status, at_least));
+        let looked = looked.and_then(|status| status.asked_at);
+        let told = self.worker.positions.of(id).filter(|told| told.lsn >= at_least);
+        looked.max(told.map(|told| told.asked_at)).is_none_or(|known| server.since > known)
+    }
+
+    /// Gives the connection back that has just been taken if it is too young for the unit, which then goes to the primary: the next
+    /// look at its server tells more. `false` if it will do.
+    pub(super) fn leaves_young_standby(&mut self) -> bool {
+        let Some(split) = &mut self.context.split else { return false };
+        if !std::mem::replace(&mut split.is_young, false) {
+            return false;
+        }
+        self.part_from_standby(true);
+        if let Some(split) = &mut self.context.split {
+            split.refused = Some(Lesson::Young);
+        }
+        true
+    }
+
+    /// What the client is told of another server: it is always the primary, as far as parameters say.
+    pub(super) fn announced(&self, announce: Bytes) -> Bytes {
+        if self.context.split.is_none() || announce.is_empty() {
+            announce
+        } else {
+            without_recovery(&announce)
+        }
+    }
+
+    /// Whether the client must wait: what it sends next may not go where the present unit goes.
+    #[inline]
+    pub(super) fn holds_next_unit(&self) -> bool {
+        self.context.split.as_ref().is_some_and(|split| match split.place {
+            UnitPlace::OnStandby(_) | UnitPlace::ReadOnPrimary => {
+                matches!(self.server, Attachment::Attached(_)) && !self.to_server.input.has_read_ahead()
+            }
+            UnitPlace::Undecided | UnitPlace::OnPrimary => false,
+        })
+    }
+
+    /// The session is about to leave its server.
+    pub(super) fn unit_ends(&mut self) {
+        let is_primary = self.session.server_role() == ServerRole::Primary || self.is_promoted();
+        let (shared, now) = (&self.worker.shared, Instant::now());
+        let Some(split) = &mut self.context.split else { return };
+        if !matches!(self.server, Attachment::Attached(_)) {
+            return;
+        }
+        let failed = split.failed.take();
+        let has_written = match std::mem::replace(&mut split.place, UnitPlace::Undecided) {
+            // It was promoted meanwhile, and has run it as a primary does.
+            UnitPlace::OnStandby(_) if is_primary => true,
+            UnitPlace::OnStandby(unit) => {
+                if failed == Some(SqlState::READ_ONLY_SQL_TRANSACTION) {
+                    shared.learned.learn(unit.key, now);
+                }
+                false
+            }
+            UnitPlace::ReadOnPrimary => false,
+            UnitPlace::Undecided | UnitPlace::OnPrimary => {
+                if let Some(Lesson::Unit(key)) = split.refused.take()
+                    && failed.is_none()
+                {
+                    shared.learned.learn(key, now);
+                }
+                !self.session.is_pristine()
+            }
+        };
+        if has_written {
+            let snapshot = shared.health.load();
+            split.floor.raise(&snapshot, now);
+            self.ask_primary(&snapshot);
+        }
+    }
+
+    /// Has the primary asked where it writes.
+    fn ask_primary(&self, snapshot: &Snapshot) {
+        if let Some(primary) = snapshot.primary {
+            self.ask_position(primary, AskedPosition::Insert);
+        }
+    }
+
+    fn ask_position(&self, server: ServerId, what: AskedPosition) {
+        if let Some(seat) = self.seat_in_transaction_mode() {
+            ask_for_position(&self.worker, seat, self.context.carried, (server, what));
+        }
+    }
+
+    /// Sends the unit that a standby has refused to the primary. `said` is all that the standby has said, of which nothing was
+    /// forwarded. `false` if the client is to get the refusal.
+    pub(super) fn leave_to_primary(&mut self, why: StandbyRefusal, said: &[u8]) -> bool {
+        let can_repeat = self.client_state == ClientState::Speaking && self.session.repeatable().is_ok();
+        let Some(split) = &mut self.context.split else { return false };
+        let UnitPlace::OnStandby(unit) = split.place else { return false };
+        if !can_repeat || split.unit.is_empty() {
+            return false;
+        }
+        let lesson = match why {
+            StandbyRefusal::Recovery => Lesson::Unit(unit.key),
+            StandbyRefusal::Serializable | StandbyRefusal::Catalog => Lesson::Nothing,
+        };
+        let request = split.unit.clone();
+        // Statements that the unit has prepared may still be there, unknown to the next session.
+        let is_clean = request.first() == Some(&b'Q') && said.ends_with(b"Z\0\0\0\x05I");
+        self.journal.close(&mut self.worker.journals.borrow_mut());
+        self.to_client.input.restart(&[]);
+        self.to_server.input.process_again(request);
+        self.session.rewind(Instant::now());
+        self.part_from_standby(is_clean);
+        if let Some(split) = &mut self.context.split {
+            split.refused = Some(lesson);
+        }
+        true
+    }
+
+    /// Gives back the connection of a standby that has refused a unit, if it is as it was before.
+    fn part_from_standby(&mut self, is_clean: bool) {
+        let state = self.session.check_in_state().ok().filter(|_| is_clean);
+        let parting = self.context.cancel.part();
+        let defaults = self.context.own.digest();
+        let is_known = !self.context.own.is_unconfirmed() && !self.context.own.is_asked();
+        self.context.last = self.server.connection().map(|server| server.lease.server());
+        let answered_at = self.answered_at;
+        let Some(left) = self.release() else { return };
+        self.session.connection_left();
+        match state {
+            Some(state) if left.member.is_some() && is_known && parting == Parting::Now => {
+                self.worker.check_in_under(&self.live, left, state, defaults, answered_at);
+            }
+            Some(_) | None => {
+                if left.member.is_some() {
+                    self.worker.metrics.pool_closed.one(PoolCloseReason::Pinned);
+                }
+                left.terminate();
+            }
+        }
+    }
+
+    /// The session is idle, and has perhaps given its connection back: sees to it that its client is read again. `Some` if it cannot
+    /// go on.
+    pub(super) fn split_rests(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
+        let split = self.context.split.as_mut()?;
+        if !self.client.may_read() {
+            return None;
+        }
+        match (&self.server, split.place) {
+            // What it has sent meanwhile was not looked at.
+            (Attachment::Detached, _) => cx.waker().wake_by_ref(),
+            (Attachment::Attached(_), UnitPlace::ReadOnPrimary) if self.session.is_idle() => {
+                // It keeps its connection, and all that it does goes there.
+                split.place = UnitPlace::OnPrimary;
+                cx.waker().wake_by_ref();
+            }
+            (Attachment::Attached(_), UnitPlace::OnStandby(_)) if self.session.is_idle() => {
+                return self.leaves_standby(cx);
+            }
+            (Attachment::Attached(_) | Attachment::Queued(_) | Attachment::Taking(_), _) => {}
+        }
+        None
+    }
+
+    /// What comes next may be the primary's: the standby's connection is given up if it could not be given back.
+    fn leaves_standby(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
+        let is_waiting = self.session.has_questions()
+            || self.context.own.is_asked()
+            || self.context.own.is_unconfirmed()
+            || !self.to_server.is_flushed();
+        if is_waiting {
+            return None;
+        }
+        match self.session.movability() {
+            Ok(()) => {
+                self.let_go(cx);
+                None
+            }
+            // Known in a moment.
+            Err(PinReason::UnreadFunction | PinReason::ReadingBack) => None,
+            Err(reason) => {
+                tracing::warn!(
+                    session.id = self.context.info.id.0, reason = %reason,
+                    "session ends because it cannot leave the standby that its last request has run on"
+                );
+                let mut error = BytesMut::new();
+                let message = "the session cannot leave the server that its last request has run on";
+                error_response(&mut error, &ErrorReport::fatal(SqlState::PROGRAM_LIMIT_EXCEEDED, message));
+                Some(self.say(&error))
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What a session remembers whose requests go to standbys or the primary.
+
+use std::cell::Cell;
+use std::time::Instant;
+
+use trunkline_codec::sqlstate::SqlState;
+use trunkline_routing::{Floor, TargetSessionAttrs};
+use trunkline_session::ReadUnit;
+use trunkline_topology::ServerId;
+
+/// What such a session remembers from one unit to the next.
+#[derive(Debug)]
+pub(in crate::relay) struct Split {
+    /// Which servers do for what is not proven to read: the primary.
+    pub(super) attrs: TargetSessionAttrs,
+    pub(super) place: UnitPlace,
+    /// What a standby must show.
+    pub(super) floor: Floor,
+    pub(super) side: SplitSide,
+    /// Where the session was last on the other side.
+    pub(super) other: Visit,
+    /// The unit that a standby was asked first, from its first byte on.
+    pub(super) unit: Vec<u8>,
+    /// It was refused there: what is to be learnt if the primary runs it.
+    pub(super) refused: Option<Lesson>,
+    /// The connection that it has got may show less than is known of its server.
+    pub(super) is_young: bool,
+    /// The unit perhaps needs no primary.
+    pub(super) may_change: bool,
+    /// When that was looked at last.
+    pub(super) reconsidered_at: Instant,
+    /// How the last statement has failed since the unit began.
+    pub(super) failed: Cell<Option<SqlState>>,
+}
+
+/// Where the present unit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnitPlace {
+    Undecided,
+    OnStandby(ReadUnit),
+    ReadOnPrimary,
+    OnPrimary,
+}
+
+/// What a refusal teaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lesson {
+    /// Such units are the primary's.
+    Unit(u64),
+    /// The reason may be another one next time.
+    Nothing,
+    /// The standby was not asked: what its connection shows is not known yet.
+    Young,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SplitSide {
+    Primary,
+    Standbys,
+}
+
+/// Where a session was last, and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Visit {
+    pub(super) server: Option<ServerId>,
+    pub(super) answered_at: Instant,
+    pub(super) chosen_at: Instant,
+}
+
+impl Split {
+    /// How the last statement has failed, to be noted by whoever records it.
+    pub(in crate::relay) fn failed(&self) -> &Cell<Option<SqlState>> {
+        &self.failed
+    }
+}

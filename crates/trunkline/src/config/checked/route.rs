@@ -1,0 +1,90 @@
+//! `route` of a `[[listener]]`, checked: what a listener needs that chooses a server for each request.
+
+use trunkline_pool::PoolMode;
+use trunkline_proxy::settings::{RouteBy, UserFunctions};
+use trunkline_routing::TargetSessionAttrs;
+use trunkline_topology::InsertedAsked;
+
+use crate::config::raw::RawConfig;
+use crate::config::{Problem, Problems, Source};
+
+const NAME: &str = "listener.route";
+
+/// Reports what is missing. Returns whether health has to ask the primary where it writes: some session reads elsewhere what it
+/// has written there.
+pub(super) fn check(raw: &RawConfig, problems: &mut Problems) -> InsertedAsked {
+    let mut splits = raw.listeners.iter().filter(|listener| listener.options.route == RouteBy::Statement);
+    let mut inserted = InsertedAsked::No;
+    for listener in &mut splits {
+        inserted = InsertedAsked::Yes;
+        let options = &listener.options;
+        let mut wrong = |message: &str, hint: &str| {
+            problems.push(Problem::new(&listener.source, NAME, message).hint(hint));
+        };
+        if options.pool_mode.unwrap_or(raw.proxy.pool.mode) != PoolMode::Transaction {
+            wrong(
+                "is statement, and pool_mode is not transaction: in session mode a session has one server for all that it does",
+                "Set pool_mode = \"transaction\" for this listener, or route to \"session\".",
+            );
+        }
+        let attrs = options.target_session_attrs;
+        if attrs != TargetSessionAttrs::ReadWrite && attrs != TargetSessionAttrs::Primary {
+            wrong(
+                "is statement, and target_session_attrs allows other servers than the primary",
+                "Set target_session_attrs = \"read-write\": what does not only read goes there.",
+            );
+        }
+        if raw.proxy.session.functions != UserFunctions::Read {
+            let key = "session.functions";
+            let message = "is not read, and a listener's route is statement: only the catalog tells what a standby must not run";
+            let problem = Problem::new(&Source::Default, key, message);
+            problems.push(
+                problem.hint("Set [session] functions to \"read\", or the listener's route to \"session\"."),
+            );
+        }
+    }
+    inserted
+}
+
+#[cfg(test)]
+mod tests {
+    use trunkline_topology::InsertedAsked;
+
+    use crate::config::checked::{CheckedConfig, settings};
+    use crate::config::{Loaded, Problems, file, keys};
+
+    const LISTENER: &str = "[[listener]]\naddress = \"127.0.0.1:5436\"\n";
+    const SPLIT: &str = "route = \"statement\"\n";
+
+    fn check(text: &str) -> Result<CheckedConfig, String> {
+        let (mut raw, mut problems) = (keys::defaults(), Problems::default());
+        let text = format!("[[server]]\naddress = \"db1\"\n{text}");
+        file::apply("t.toml", &text, &mut raw, &mut problems);
+        let (warnings, admin_places) = (Problems::default(), Vec::new());
+        let loaded = Loaded { raw, file: None, problems, warnings, admin_places, pod_api: None };
+        settings(loaded).map_err(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn a_route_by_statement_needs_the_primary_transaction_mode_and_the_catalog() {
+        let whole = "target_session_attrs = \"read-write\"\npool_mode = \"transaction\"\n";
+        let auth = "[auth]\nmode = \"verify\"\n";
+        let valid = |text: &str| check(text).unwrap_or_else(|problems| panic!("{problems}"));
+        let split = valid(&format!("{LISTENER}{SPLIT}{whole}{auth}"));
+        assert_eq!(split.proxy.health.judge.probe.inserted, InsertedAsked::Yes);
+        let plain = valid(&format!("{LISTENER}{whole}{auth}"));
+        assert_eq!(plain.proxy.health.judge.probe.inserted, InsertedAsked::No, "nothing is asked in vain");
+        let cases = [
+            ("target_session_attrs = \"read-write\"\n", "", "pool_mode is not transaction"),
+            ("pool_mode = \"transaction\"\n", "", "allows other servers than the primary"),
+            (whole, "[session]\nfunctions = \"trust\"\n", "only the catalog tells"),
+            (whole, "[session]\nfunctions = \"pin\"\n", "only the catalog tells"),
+        ];
+        for (keys, rest, message) in cases {
+            let problems = check(&format!("{LISTENER}{SPLIT}{keys}{auth}{rest}"))
+                .map(|_| ())
+                .expect_err("it is not valid");
+            assert!(problems.contains(message), "{problems}");
+        }
+    }
+}
