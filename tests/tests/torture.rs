@@ -75,6 +75,24 @@ const ASKED_TOO_LATE: &str = "sequence-serial lost\nsequence-identity lost\nnumb
     numbered-rolled-back lost\nnumbered-extended lost\nnumbered-returning lost\nnumbered-with lost\n\
     numbered-function lost\nnumbered-prepared lost\nnumbered-both lost";
 
+/// Where a statement runs. What one client did another one finds on standbys once they have replayed it, as it is waited for.
+#[test]
+fn on_one_port_for_reads_and_writes_clients_can_tell_nothing() {
+    let cluster = cluster_with(2);
+    let listener =
+        "[[listener]]\nname = \"writes\"\ntarget_session_attrs = \"read-write\"\nroute = \"statement\"\n";
+    let endpoint = Endpoint::over(&cluster).pooling(4).toml(listener).start();
+    let mut options = options(&cluster, endpoint.writes(), PATIENT);
+    options.only = vec!["port-".to_owned()];
+    options.standbys = true;
+    let table = run(&options, &|_, _| {}).expect("the scenarios can be played");
+    println!("{}", table.totals());
+    let same = table.count(TortureVerdict::Same);
+    assert!(same == table.results.len() && same >= 250, "{}", table.text());
+    let on_standbys = endpoint.counted("trunkline_requests_routed_total{reason=\"proven\"}");
+    assert!(on_standbys > 0, "nothing was read from a standby");
+}
+
 #[test]
 fn what_leaks_through_pgbouncer_is_found() {
     let cluster = cluster();
@@ -99,9 +117,13 @@ fn what_leaks_through_pgbouncer_is_found() {
 }
 
 fn cluster() -> Cluster {
+    cluster_with(0)
+}
+
+fn cluster_with(replicas: usize) -> Cluster {
     let chosen = std::env::var_os("TRUNKLINE_TEST_PG_BIN");
     let install = PgInstall::find(chosen.as_deref().map(Path::new)).expect("there is a PostgreSQL");
-    cluster_of(install, 0, &[("max_prepared_transactions", "10"), ("max_connections", "200")])
+    cluster_of(install, replicas, &[("max_prepared_transactions", "10"), ("max_connections", "200")])
 }
 
 /// What can be told through Trunkline but for what is `known`. What differs for all clients, but is nobody else's state, is
