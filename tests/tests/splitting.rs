@@ -179,6 +179,39 @@ fn a_function_that_writes_is_refused_once_and_then_known() {
 }
 
 #[test]
+fn a_function_that_no_replica_was_asked_about_counts_as_a_write() {
+    let cluster = own_cluster(2);
+    sql(
+        &cluster,
+        "CREATE TABLE put_there (n int);
+         CREATE FUNCTION put(n int) RETURNS int LANGUAGE sql AS $$ INSERT INTO put_there VALUES (n) RETURNING n $$",
+    );
+    cluster.wait_caught_up().unwrap();
+    let endpoint = endpoint(&cluster).with_admin().start();
+    let mut wire = Login::of("postgres", "postgres").connect(endpoint.writes());
+    let read = "SELECT count(*) FROM put_there";
+    reads_on_replica(&endpoint, &mut wire, read);
+    let replicas = || cluster.replicas.iter();
+    let set = |wanted: &str| {
+        for replica in replicas() {
+            assert_eq!(endpoint.admin(&[wanted, replica.name()]).0, Some(0), "{wanted}");
+        }
+    };
+    replicas().for_each(|replica| replica.pause_replay().unwrap());
+    set("drain");
+    let before = count(&endpoint, "no_standby");
+    assert_eq!(wire.value("SELECT put(1)"), "1");
+    assert!(count(&endpoint, "no_standby") > before, "{:?}", routed(&endpoint));
+    set("ready");
+    for _ in 0..20 {
+        assert_eq!(wire.value(read), "1");
+    }
+    replicas().for_each(|replica| replica.resume_replay().unwrap());
+    reads_on_replica(&endpoint, &mut wire, read);
+    assert_eq!(wire.value(read), "1");
+}
+
+#[test]
 fn what_a_replica_cannot_judge_is_the_primarys() {
     let cluster = shared_cluster();
     let role = PoolRole::create(cluster, "of_judgements");

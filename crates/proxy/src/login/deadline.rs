@@ -16,21 +16,25 @@ use crate::errors::Refusal;
 /// When a login has taken too long. The search for a server extends it once: the client has done its part, and
 /// must not be refused in the middle of a failover.
 #[derive(Debug)]
-pub(super) struct LoginDeadline(Cell<Instant>);
+pub(super) struct LoginDeadline {
+    at: Cell<Instant>,
+    is_extended: Cell<bool>,
+}
 
 impl LoginDeadline {
     pub(super) fn within(limit: Duration) -> Self {
-        LoginDeadline(Cell::new(Instant::now() + limit))
+        LoginDeadline { at: Cell::new(Instant::now() + limit), is_extended: Cell::new(false) }
     }
 
     /// Extends the deadline.
     pub(super) fn extend(&self, by: Duration) {
-        self.0.set(self.0.get() + by);
+        self.at.set(self.at.get() + by);
+        self.is_extended.set(true);
     }
 
     /// Whether it is past the deadline.
     pub(super) fn is_over(&self) -> bool {
-        Instant::now() >= self.0.get()
+        Instant::now() >= self.at.get()
     }
 
     /// What a login comes to, unless it takes too long, or the proxy is to end.
@@ -52,8 +56,10 @@ impl LoginDeadline {
         let mut told = ToldWaker::default();
         poll_fn(|cx| match login.as_mut().poll(cx) {
             Poll::Ready(outcome) => Poll::Ready(outcome),
-            // A login that waits for nothing sets no timer.
-            Poll::Pending if told.wakes(cx) && !self.is_over() && runs_on() => Poll::Pending,
+            // A login that waits for nothing sets no timer. Once it is extended, what wakes may be the timer of before.
+            Poll::Pending if !self.is_extended.get() && told.wakes(cx) && !self.is_over() && runs_on() => {
+                Poll::Pending
+            }
             Poll::Pending => over.as_mut().poll(cx),
         })
         .await
@@ -62,7 +68,7 @@ impl LoginDeadline {
     /// Returns at the deadline.
     pub(super) async fn passed(&self) {
         while !self.is_over() {
-            timer::sleep_until(self.0.get()).await;
+            timer::sleep_until(self.at.get()).await;
         }
     }
 }

@@ -14,6 +14,7 @@
 //!   '---- given back: what standbys must show is raised
 //! ```
 
+mod rest;
 mod shown;
 mod state;
 
@@ -21,12 +22,11 @@ use std::cell::Cell;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use trunkline_codec::sqlstate::SqlState;
-use trunkline_codec::write::{ErrorReport, error_response};
 use trunkline_routing::eligible::shows;
 use trunkline_routing::{Floor, FloorPosition, TargetSessionAttrs};
-use trunkline_session::{NotProven, PinReason, ServerRole, StandbyRefusal, UnitReading};
+use trunkline_session::{NotProven, ServerRole, StandbyRefusal, UnitReading};
 use trunkline_telemetry::metrics::{PoolCloseReason, RouteReason};
 use trunkline_topology::{ServerId, Snapshot};
 
@@ -70,6 +70,8 @@ impl Relay {
             may_change: false,
             reconsidered_at: now,
             failed: Cell::new(None),
+            run_on_standbys: [None; state::RUN_ON_STANDBYS_MAX],
+            next_run: 0,
         }));
     }
 
@@ -160,7 +162,6 @@ impl Relay {
         let now = Instant::now();
         let shared = &self.worker.shared;
         let primarys = |reason| (UnitPlace::OnPrimary, UnitLeg::Any, reason);
-        let read_there = |reason| (UnitPlace::ReadOnPrimary, UnitLeg::Any, reason);
         let Some(split) = &mut self.context.split else { return primarys(RouteReason::Unknown) };
         match split.refused {
             Some(Lesson::Unit(_) | Lesson::Nothing) if *split.unit == *bytes => {
@@ -168,7 +169,12 @@ impl Relay {
             }
             Some(Lesson::Young) if *split.unit == *bytes => {
                 split.refused = None;
-                return read_there(RouteReason::Floor);
+                return match reading {
+                    UnitReading::Reads(unit) => {
+                        (UnitPlace::ReadOnPrimary(unit), UnitLeg::Any, RouteReason::Floor)
+                    }
+                    UnitReading::Incomplete | UnitReading::Other(_) => primarys(RouteReason::Floor),
+                };
             }
             Some(_) => split.refused = None,
             None => {}
@@ -181,6 +187,7 @@ impl Relay {
             UnitReading::Other(NotProven::Transaction) => return primarys(RouteReason::Transaction),
             UnitReading::Other(NotProven::Session) => return primarys(RouteReason::Session),
         };
+        let read_there = |reason| (UnitPlace::ReadOnPrimary(unit), UnitLeg::Any, reason);
         if shared.learned.knows(unit.key, now) {
             return primarys(RouteReason::Learned);
         }
@@ -245,7 +252,9 @@ impl Relay {
         let Some(split) = &mut self.context.split else { return };
         split.is_young = is_young;
         if split.side == SplitSide::Standbys && role == ServerRole::Primary {
-            split.place = UnitPlace::ReadOnPrimary;
+            if let UnitPlace::OnStandby(unit) = split.place {
+                split.place = UnitPlace::ReadOnPrimary(unit);
+            }
             self.turn_to(SplitSide::Primary, UnitLeg::Any);
             self.session.ask_standby_first(false);
         }
@@ -291,7 +300,7 @@ impl Relay {
     #[inline]
     pub(super) fn holds_next_unit(&self) -> bool {
         self.context.split.as_ref().is_some_and(|split| match split.place {
-            UnitPlace::OnStandby(_) | UnitPlace::ReadOnPrimary => {
+            UnitPlace::OnStandby(_) | UnitPlace::ReadOnPrimary(_) => {
                 matches!(self.server, Attachment::Attached(_)) && !self.to_server.input.has_read_ahead()
             }
             UnitPlace::Undecided | UnitPlace::OnPrimary => false,
@@ -311,12 +320,15 @@ impl Relay {
             // It was promoted meanwhile, and has run it as a primary does.
             UnitPlace::OnStandby(_) if is_primary => true,
             UnitPlace::OnStandby(unit) => {
-                if failed == Some(SqlState::READ_ONLY_SQL_TRANSACTION) {
-                    shared.learned.learn(unit.key, now);
+                match failed {
+                    None => split.has_run(unit),
+                    Some(SqlState::READ_ONLY_SQL_TRANSACTION) => shared.learned.learn(unit.key, now),
+                    Some(_) => {}
                 }
                 false
             }
-            UnitPlace::ReadOnPrimary => false,
+            // No standby was asked whether it writes.
+            UnitPlace::ReadOnPrimary(unit) => !split.only_reads(unit) && !self.session.is_pristine(),
             UnitPlace::Undecided | UnitPlace::OnPrimary => {
                 if let Some(Lesson::Unit(key)) = split.refused.take()
                     && failed.is_none()
@@ -392,58 +404,6 @@ impl Relay {
                     self.worker.metrics.pool_closed.one(PoolCloseReason::Pinned);
                 }
                 left.terminate();
-            }
-        }
-    }
-
-    /// The session is idle, and has perhaps given its connection back: sees to it that its client is read again. `Some` if it cannot
-    /// go on.
-    pub(super) fn split_rests(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
-        let split = self.context.split.as_mut()?;
-        if !self.client.may_read() {
-            return None;
-        }
-        match (&self.server, split.place) {
-            // What it has sent meanwhile was not looked at.
-            (Attachment::Detached, _) => cx.waker().wake_by_ref(),
-            (Attachment::Attached(_), UnitPlace::ReadOnPrimary) if self.session.is_idle() => {
-                // It keeps its connection, and all that it does goes there.
-                split.place = UnitPlace::OnPrimary;
-                cx.waker().wake_by_ref();
-            }
-            (Attachment::Attached(_), UnitPlace::OnStandby(_)) if self.session.is_idle() => {
-                return self.leaves_standby(cx);
-            }
-            (Attachment::Attached(_) | Attachment::Queued(_) | Attachment::Taking(_), _) => {}
-        }
-        None
-    }
-
-    /// What comes next may be the primary's: the standby's connection is given up if it could not be given back.
-    fn leaves_standby(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
-        let is_waiting = self.session.has_questions()
-            || self.context.own.is_asked()
-            || self.context.own.is_unconfirmed()
-            || !self.to_server.is_flushed();
-        if is_waiting {
-            return None;
-        }
-        match self.session.movability() {
-            Ok(()) => {
-                self.let_go(cx);
-                None
-            }
-            // Known in a moment.
-            Err(PinReason::UnreadFunction | PinReason::ReadingBack) => None,
-            Err(reason) => {
-                tracing::warn!(
-                    session.id = self.context.info.id.0, reason = %reason,
-                    "session ends because it cannot leave the standby that its last request has run on"
-                );
-                let mut error = BytesMut::new();
-                let message = "the session cannot leave the server that its last request has run on";
-                error_response(&mut error, &ErrorReport::fatal(SqlState::PROGRAM_LIMIT_EXCEEDED, message));
-                Some(self.say(&error))
             }
         }
     }

@@ -7,6 +7,7 @@ use trunkline_codec::frontend::{Describe, Execute, FrontendTag, Parse, Target};
 use trunkline_codec::ids::Lsn;
 
 use super::Session;
+use crate::carried::followed::Followed;
 use crate::conversation::own::Dropping;
 use crate::limits::{UNIT_BYTES_MAX, UNIT_STATEMENTS_MAX};
 use crate::names::{bind_of, compared, describe_of};
@@ -34,6 +35,8 @@ pub struct ReadUnit {
     pub position: Option<Lsn>,
     /// The catalog that it was judged by.
     pub epoch: PlainnessEpoch,
+    /// It calls functions by their names that may write, which the primary runs without a word.
+    pub may_call_what_writes: bool,
 }
 
 /// Why a unit is not proven to read.
@@ -180,6 +183,11 @@ impl Session {
         match tag {
             FrontendTag::Parse => {
                 let parse = Parse::parse(body).ok()?;
+                // One that is not kept pins the session to where it was prepared.
+                let has_room = |followed: &Followed| followed.prepared.has_room(body.len());
+                if !parse.name.is_empty() && !self.carried.followed.as_deref().is_some_and(has_room) {
+                    return None;
+                }
                 statements.all.push(Statement {
                     name: compared(parse.name),
                     sql: parse.sql,
@@ -253,13 +261,15 @@ impl Session {
                 Plainness::Unknown(NotJudged::NoSuchName | NotJudged::Unscannable)
                 | Plainness::NotPlain(_) => return unknown,
             }
-            let ReadUnit { key, epoch: first, .. } =
-                unit.unwrap_or(ReadUnit { key: 0, position: None, epoch });
+            let ReadUnit { key, epoch: first, may_call_what_writes, .. } =
+                unit.unwrap_or(ReadUnit { key: 0, position: None, epoch, may_call_what_writes: false });
             if first != epoch {
                 return unknown;
             }
             let key = key.rotate_left(7) ^ Fingerprint::of(sql).bits();
-            unit = Some(ReadUnit { key, position: functions.plainness_position(), epoch });
+            let may_call_what_writes = may_call_what_writes || functions.may_call_what_writes(sql);
+            unit =
+                Some(ReadUnit { key, position: functions.plainness_position(), epoch, may_call_what_writes });
         }
         unit.map_or(unknown, UnitReading::Reads)
     }

@@ -160,12 +160,35 @@ impl<'a> Lexer<'a> {
                 (Some(b'\''), Some(b'\'')) => self.at += 2,
                 (Some(b'\''), _) => {
                     self.at += 1;
-                    return Ok(());
+                    match self.next_part() {
+                        Some(start) => self.at = start + 1,
+                        None => return Ok(()),
+                    }
                 }
                 (Some(_), _) => self.at += 1,
                 (None, _) => return Err(Unclear),
             }
         }
+    }
+
+    /// Where the quote is by which a string goes on, in the same way, on a further line.
+    fn next_part(&self) -> Option<usize> {
+        let (mut at, mut has_newline) = (self.at, false);
+        while let Some(byte) = self.sql.get(at) {
+            match byte {
+                b'\n' | b'\r' => has_newline = true,
+                b' ' | b'\t' | 0x0b | 0x0c => {}
+                b'-' if self.sql.get(at + 1) == Some(&b'-') => {
+                    let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
+                    at += self.sql[at..].iter().position(is_end)?;
+                    continue;
+                }
+                b'\'' if has_newline => return Some(at),
+                _other => return None,
+            }
+            at += 1;
+        }
+        None
     }
 
     fn word(&mut self) -> Result<Token<'a>, Unclear> {
@@ -257,6 +280,9 @@ mod tests {
             ("'a''b' 'c;'", &["'a''b'", "'c;'"]),
             (r"'a\' ;", &[r"'a\'", ";"]),
             (r"E'a\' ;' ;", &["string", ";"]),
+            ("E'a'\n'\\'', f()' ;", &["string", ";"]),
+            ("E'a' -- b\r\n\t'\\' ;' ;", &["string", ";"]),
+            ("E'a' '\\' ;", &["string", "string", ";"]),
             (r"e'''' ;", &["string", ";"]),
             ("\"a\"\";b\"", &["\"a\"\";b\""]),
             ("$$;$$ $a$ $$ ; $a$ ;", &["string", "string", ";"]),

@@ -97,6 +97,11 @@ impl Functions {
         (verdict, epoch)
     }
 
+    /// Whether SQL that is plain may write by a function that it calls.
+    pub(crate) fn may_call_what_writes(&self, sql: &[u8]) -> bool {
+        self.load().plainness.as_ref().is_none_or(|catalog| plain::may_call_what_writes(sql, catalog))
+    }
+
     /// Whether a verdict on this SQL that was kept with `epoch` still counts. It reads a few numbers; the SQL only for the moment
     /// until what a session has created is known. A verdict of the kind unknown must not be kept.
     pub fn is_plainness_of(&self, epoch: PlainnessEpoch, sql: &[u8]) -> bool {

@@ -31,14 +31,20 @@ pub(in crate::relay) struct Split {
     pub(super) reconsidered_at: Instant,
     /// How the last statement has failed since the unit began.
     pub(super) failed: Cell<Option<SqlState>>,
+    /// Units like these have run on a standby, which has not refused them: the last few.
+    pub(super) run_on_standbys: [Option<ReadUnit>; RUN_ON_STANDBYS_MAX],
+    pub(super) next_run: usize,
 }
+
+/// How many units a session remembers that have run on standbys.
+pub(super) const RUN_ON_STANDBYS_MAX: usize = 16;
 
 /// Where the present unit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UnitPlace {
     Undecided,
     OnStandby(ReadUnit),
-    ReadOnPrimary,
+    ReadOnPrimary(ReadUnit),
     OnPrimary,
 }
 
@@ -68,6 +74,20 @@ pub(super) struct Visit {
 }
 
 impl Split {
+    /// A standby has run this unit.
+    pub(super) fn has_run(&mut self, unit: ReadUnit) {
+        if !self.only_reads(unit) && !unit.may_call_what_writes {
+            self.run_on_standbys[self.next_run % RUN_ON_STANDBYS_MAX] = Some(unit);
+            self.next_run += 1;
+        }
+    }
+
+    /// Whether the primary runs it without writing, as far as standbys have shown.
+    pub(super) fn only_reads(&self, unit: ReadUnit) -> bool {
+        let is_it = |run: &ReadUnit| run.key == unit.key && run.epoch == unit.epoch;
+        !unit.may_call_what_writes && self.run_on_standbys.iter().flatten().any(is_it)
+    }
+
     /// How the last statement has failed, to be noted by whoever records it.
     pub(in crate::relay) fn failed(&self) -> &Cell<Option<SqlState>> {
         &self.failed

@@ -189,6 +189,10 @@ impl Followed {
 
     /// Reasons that pin the session from when a request is sent.
     pub(crate) fn pin_all(&mut self, reasons: &Pins) {
+        // The server knows by the end of the transaction whether anything is left of it.
+        if reasons.iter().any(PinReason::is_of_objects) {
+            self.pin_question.hint();
+        }
         self.unsettled.pinned_by(reasons.iter());
         self.pins.extend(reasons);
     }

@@ -28,6 +28,20 @@ pub(crate) fn judge(sql: &[u8], types: &[u8], catalog: &PlainnessCatalog) -> Pla
     }
 }
 
+/// Whether SQL that is plain calls, by name, what is not a plain function of PostgreSQL: such a function may write.
+pub(crate) fn may_call_what_writes(sql: &[u8], catalog: &PlainnessCatalog) -> bool {
+    if !sql.contains(&b'(') {
+        return false;
+    }
+    let Some(tokens) = tokens_of(sql) else { return true };
+    tokens.windows(2).any(|pair| {
+        let [before, PlacedToken { token: Token::Symbol(b'('), .. }] = pair else { return false };
+        let Some(name) = name_of(before.token) else { return false };
+        let is_language = matches!(before.token, Token::Word(_)) && is_keyword(&name);
+        catalog.functions.contains_key(&name) || !(is_language || catalog.built_in.contains(&name))
+    })
+}
+
 /// `None` when it ends in a string or comment, or has names that are escaped or not in UTF-8.
 fn tokens_of(sql: &[u8]) -> Option<Vec<PlacedToken<'_>>> {
     std::str::from_utf8(sql).ok()?;

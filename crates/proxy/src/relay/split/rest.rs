@@ -1,0 +1,66 @@
+//! What becomes of the connection of such a session once its request is answered.
+
+use std::task::Context;
+
+use bytes::BytesMut;
+use trunkline_codec::sqlstate::SqlState;
+use trunkline_codec::write::{ErrorReport, error_response};
+use trunkline_session::PinReason;
+
+use super::state::UnitPlace;
+use crate::relay::attachment::Attachment;
+use crate::relay::{Ending, Relay};
+
+impl Relay {
+    /// The session is idle, and has perhaps given its connection back: sees to it that its client is read again. `Some` if it cannot
+    /// go on.
+    pub(in crate::relay) fn split_rests(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
+        let split = self.context.split.as_mut()?;
+        if !self.client.may_read() {
+            return None;
+        }
+        match (&self.server, split.place) {
+            // What it has sent meanwhile was not looked at.
+            (Attachment::Detached, _) => cx.waker().wake_by_ref(),
+            (Attachment::Attached(_), UnitPlace::ReadOnPrimary(_)) if self.session.is_idle() => {
+                // It keeps its connection, and all that it does goes there.
+                split.place = UnitPlace::OnPrimary;
+                cx.waker().wake_by_ref();
+            }
+            (Attachment::Attached(_), UnitPlace::OnStandby(_)) if self.session.is_idle() => {
+                return self.leaves_standby(cx);
+            }
+            (Attachment::Attached(_) | Attachment::Queued(_) | Attachment::Taking(_), _) => {}
+        }
+        None
+    }
+
+    /// What comes next may be the primary's: the standby's connection is given up if it could not be given back.
+    fn leaves_standby(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
+        let is_waiting = self.session.has_questions()
+            || self.context.own.is_asked()
+            || self.context.own.is_unconfirmed()
+            || !self.to_server.is_flushed();
+        if is_waiting {
+            return None;
+        }
+        match self.session.movability() {
+            Ok(()) => {
+                self.let_go(cx);
+                None
+            }
+            // Known in a moment.
+            Err(PinReason::UnreadFunction | PinReason::ReadingBack) => None,
+            Err(reason) => {
+                tracing::warn!(
+                    session.id = self.context.info.id.0, reason = %reason,
+                    "session ends because it cannot leave the standby that its last request has run on"
+                );
+                let mut error = BytesMut::new();
+                let message = "the session cannot leave the server that its last request has run on";
+                error_response(&mut error, &ErrorReport::fatal(SqlState::PROGRAM_LIMIT_EXCEEDED, message));
+                Some(self.say(&error))
+            }
+        }
+    }
+}
