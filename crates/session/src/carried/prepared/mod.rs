@@ -20,6 +20,7 @@ mod portals;
 mod presence;
 mod read_again;
 mod renamed;
+mod run_early;
 mod saved;
 mod sets;
 mod standing;

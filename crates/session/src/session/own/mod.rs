@@ -319,11 +319,15 @@ impl Session {
             }
         }
         for steps in others {
-            if is_in_transaction {
-                batch.behind_a_savepoint(steps);
-            } else {
-                steps.into_iter().for_each(|step| batch.step(step));
-                batch.sync();
+            // What a statement runs while it is read must not change what the session has set since.
+            match (is_in_transaction, prepared.pins_of(&steps).is_empty()) {
+                (true, true) => batch.behind_a_savepoint(steps),
+                (true, false) => batch.undone_behind_a_savepoint(steps),
+                (false, true) => {
+                    steps.into_iter().for_each(|step| batch.step(step));
+                    batch.sync();
+                }
+                (false, false) => batch.undone_in_a_transaction(steps),
             }
         }
         if !batch.expected.is_empty() {
@@ -331,6 +335,10 @@ impl Session {
         }
         let steps = prepared.steps_before(tag, body, asked);
         prepared.message_sent();
+        let pins = prepared.pins_of(&steps);
+        if !pins.is_empty() {
+            self.carried.followed.as_mut()?.pin_all(&pins);
+        }
         (!steps.is_empty()).then(|| self.send_steps(steps, tag, body, sent))
     }
 
