@@ -68,7 +68,7 @@ pub(super) fn functions(version: u32) -> String {
          ORDER BY s.oid ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before FROM sources s) \
          SELECT p.oid, convert_to(p.proname::text, 'UTF8'), l.lanname::text, \
          s.source, coalesce(p.probin, '')::text, e.extname::text, \
-         coalesce(p.pronargs - p.pronargdefaults <= 1 AND t.typtype IN ('c', 'd', 'p'), false), \
+         coalesce(p.pronargs - p.pronargdefaults <= 1 AND (t.typtype IN ('c', 'd', 'p') OR p.provariadic <> 0), false), \
          ARRAY(SELECT CASE WHEN s.setting ~* '^search_path=(\"?pg_temp|.*pg_temp.*,)' THEN 'pg_temp' \
          ELSE split_part(s.setting, '=', 1) END FROM unnest(p.proconfig) s(setting)) \
          FROM counted s JOIN pg_proc p ON p.oid = s.oid JOIN pg_language l ON l.oid = p.prolang \

@@ -237,6 +237,10 @@ impl Relay {
         if self.seat_in_transaction_mode().is_none() || !self.is_idle() {
             return;
         }
+        // The rest of a request belongs to its beginning, however that has ended.
+        if self.context.split.is_some() && self.to_server.input.has_read_ahead() {
+            return;
+        }
         if !self.can_leave() {
             return self.heed_sequence_question();
         }

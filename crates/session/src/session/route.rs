@@ -183,8 +183,10 @@ impl Session {
         match tag {
             FrontendTag::Parse => {
                 let parse = Parse::parse(body).ok()?;
-                // One that is not kept pins the session to where it was prepared.
-                let has_room = |followed: &Followed| followed.prepared.has_room(body.len());
+                // One that is not kept pins the session to where it was prepared, and a name that is taken is refused.
+                let has_room = |followed: &Followed| {
+                    followed.prepared.has_room(body.len()) && followed.prepared.sql(parse.name).is_none()
+                };
                 if !parse.name.is_empty() && !self.carried.followed.as_deref().is_some_and(has_room) {
                     return None;
                 }

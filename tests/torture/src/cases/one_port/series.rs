@@ -264,6 +264,13 @@ fn prepared() -> Vec<Scenario> {
             .shows("t(")
             .flight(Player::A, &[run_prepared("s", &[Some("1")]), sync()])
             .shows("D(one|1)"),
+        port("prepared-again", "a name that is taken: what follows in the series is skipped")
+            .flight(Player::A, &prepare("s", "UPDATE torture.ported SET v = 'changed'"))
+            .a(ROWS)
+            .flight(Player::A, &[parse("s", "SELECT 5"), run_prepared("s", &[]), sync()])
+            .shows("42P05")
+            .a("SELECT v FROM torture.ported")
+            .shows("D(one)"),
         port("prepared-unnamed", "the unnamed statement, bound in later series")
             .flight(Player::A, &[parse("", ROWS), sync()])
             .flight(Player::A, &[run_prepared("", &[]), sync()])
