@@ -32,7 +32,7 @@ use trunkline_topology::{ServerId, Snapshot};
 
 use self::shown::{Standbys, standbys, without_recovery};
 pub(super) use self::state::Split;
-use self::state::{Lesson, SplitSide, UnitPlace, Visit};
+use self::state::{Lesson, SplitSide, StandbyConnection, UnitPlace, Visit};
 use super::attachment::Attachment;
 use super::buffer::Chunk;
 use super::pooled::Staying;
@@ -280,7 +280,7 @@ impl Relay {
         if !std::mem::replace(&mut split.is_young, false) {
             return false;
         }
-        self.part_from_standby(true);
+        self.part_from_standby(StandbyConnection::AsBefore);
         if let Some(split) = &mut self.context.split {
             split.refused = Some(Lesson::Young);
         }
@@ -373,12 +373,13 @@ impl Relay {
         };
         let request = split.unit.clone();
         // Statements that the unit has prepared may still be there, unknown to the next session.
-        let is_clean = request.first() == Some(&b'Q') && said.ends_with(b"Z\0\0\0\x05I");
+        let is_as_before = request.first() == Some(&b'Q') && said.ends_with(b"Z\0\0\0\x05I");
+        let left = if is_as_before { StandbyConnection::AsBefore } else { StandbyConnection::Changed };
         self.journal.close(&mut self.worker.journals.borrow_mut());
         self.to_client.input.restart(&[]);
         self.to_server.input.process_again(request);
         self.session.rewind(Instant::now());
-        self.part_from_standby(is_clean);
+        self.part_from_standby(left);
         if let Some(split) = &mut self.context.split {
             split.refused = Some(lesson);
         }
@@ -386,8 +387,9 @@ impl Relay {
     }
 
     /// Gives back the connection of a standby that has refused a unit, if it is as it was before.
-    fn part_from_standby(&mut self, is_clean: bool) {
-        let state = self.session.check_in_state().ok().filter(|_| is_clean);
+    fn part_from_standby(&mut self, how: StandbyConnection) {
+        let is_as_before = how == StandbyConnection::AsBefore;
+        let state = self.session.check_in_state().ok().filter(|_| is_as_before);
         let parting = self.context.cancel.part();
         let defaults = self.context.own.digest();
         let is_known = !self.context.own.is_unconfirmed() && !self.context.own.is_asked();

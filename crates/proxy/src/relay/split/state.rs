@@ -59,6 +59,14 @@ pub(super) enum Lesson {
     Young,
 }
 
+/// What a unit that a standby has not run leaves on its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StandbyConnection {
+    AsBefore,
+    /// Statements that the unit has prepared may be there.
+    Changed,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SplitSide {
     Primary,

@@ -7,6 +7,7 @@ use trunkline_codec::write;
 
 use super::*;
 use crate::carried::parameters::LoginParameters;
+use crate::limits::PREPARED_MAX;
 use crate::record::{Sink, StatementRecord};
 use crate::rewritten::Rewritten;
 use crate::settings::{Mobility, ReportTiming, ServerRole, SessionSettings, StatementNames, Tracking};
@@ -190,6 +191,33 @@ fn a_bind_counts_by_the_text_of_its_statement() {
     // The server refuses a name that is taken, and skips the rest.
     let taken = [parse("write", "SELECT 1 FROM t", &[]), run("write").concat()];
     is_other(&session, NotProven::Unknown, &taken);
+}
+
+#[test]
+fn a_statement_that_would_not_be_kept_is_the_primarys() {
+    let mut session = session();
+    let name = |n: usize| format!("s{n}");
+    for n in 0..PREPARED_MAX {
+        talks(&mut session, &[parse(&name(n), "SELECT 1 FROM t", &[]), sync()].concat(), b"1\0\0\0\x04");
+    }
+    let run = |name: &str| [bind("", name), execute("", 0), sync()].concat();
+    key_of(&session, &[run(&name(0))]);
+    let one_more = name(PREPARED_MAX);
+    let unit = [parse(&one_more, "SELECT 1 FROM t", &[]), run(&one_more)];
+    is_other(&session, NotProven::Unknown, &unit);
+}
+
+#[test]
+fn a_unit_tells_whether_it_calls_what_may_write() {
+    let session = session();
+    for (sql, may_write) in
+        [("SELECT count(*) FROM t", false), ("SELECT (1) FROM t", false), ("SELECT reads(1)", true)]
+    {
+        match session.read_unit(&query(sql)) {
+            UnitReading::Reads(unit) => assert_eq!(unit.may_call_what_writes, may_write, "{sql}"),
+            other => panic!("{sql}: {other:?}"),
+        }
+    }
 }
 
 #[test]
