@@ -206,7 +206,7 @@ pub const DEFAULTS_AGE_MAX: Duration = Duration::from_millis(500);
 
 /// How old it is when such a client has another taken. Each costs more than the client does, which itself is content with one of
 /// [`DEFAULTS_AGE_MAX`]: in time for those that come behind it.
-pub const DEFAULTS_AGE_OF_REUSE: Duration = Duration::from_millis(100);
+pub const DEFAULTS_AGE_OF_REUSE: Duration = Duration::from_millis(250);
 
 /// Minimum pause between two such queries to one server, however many sessions log in there.
 pub const DEFAULTS_LOOK_GAP_MIN: Duration = Duration::from_millis(25);
