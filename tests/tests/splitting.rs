@@ -110,6 +110,23 @@ fn reads_go_to_replicas_and_all_else_to_the_primary() {
 }
 
 #[test]
+fn who_reads_on_a_replica_is_told_so_whoever_had_its_connection() {
+    let cluster = shared_cluster();
+    let role = PoolRole::create(cluster, "of_replicas");
+    let endpoint = endpoint(cluster).start();
+    let mut wire = role.connect(endpoint.writes());
+    for n in 0..40 {
+        reads_on_replica(&endpoint, &mut wire, &format!("SELECT {n}"));
+    }
+    assert_eq!(wire.parameters["in_hot_standby"], "off", "the client knows of the primary only");
+    for _ in 0..8 {
+        let mut reader = role.connect(endpoint.reads());
+        assert_eq!(reader.value("SELECT pg_is_in_recovery()"), "t");
+        assert_eq!(reader.parameters["in_hot_standby"], "on");
+    }
+}
+
+#[test]
 fn a_session_reads_what_it_has_written_however_far_replicas_are_behind() {
     let cluster = own_cluster(2);
     sql(&cluster, "CREATE TABLE written (n int)");

@@ -261,11 +261,11 @@ impl Relay {
         self.answered_at = now;
         let name = Arc::clone(&server.name);
         if server.member.is_some() {
-            let announce = self.announced(self.session.differences_on(&server.state, &login_reply.messages));
+            let announce = self.session.differences_on(&server.state, &login_reply.messages);
             self.session.connection_taken(name, role, announce, &server.state);
             self.context.chosen_at = now;
         } else {
-            let announce = self.announced(self.session.differences(&login_reply.messages));
+            let announce = self.session.differences(&login_reply.messages);
             self.session.server_taken(name, role, announce);
         }
         self.session.server_process(server.process_id());

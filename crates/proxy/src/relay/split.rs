@@ -22,7 +22,6 @@ use std::cell::Cell;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_routing::eligible::shows;
 use trunkline_routing::{Floor, FloorPosition, TargetSessionAttrs};
@@ -30,7 +29,7 @@ use trunkline_session::{NotProven, ServerRole, StandbyRefusal, UnitReading};
 use trunkline_telemetry::metrics::{PoolCloseReason, RouteReason};
 use trunkline_topology::{ServerId, Snapshot};
 
-use self::shown::{Standbys, standbys, without_recovery};
+use self::shown::{Standbys, standbys};
 pub(super) use self::state::Split;
 use self::state::{Lesson, SplitSide, StandbyConnection, UnitPlace, Visit};
 use super::attachment::Attachment;
@@ -285,15 +284,6 @@ impl Relay {
             split.refused = Some(Lesson::Young);
         }
         true
-    }
-
-    /// What the client is told of another server: it is always the primary, as far as parameters say.
-    pub(super) fn announced(&self, announce: Bytes) -> Bytes {
-        if self.context.split.is_none() || announce.is_empty() {
-            announce
-        } else {
-            without_recovery(&announce)
-        }
     }
 
     /// Whether the client must wait: what it sends next may not go where the present unit goes.

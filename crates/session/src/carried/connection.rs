@@ -8,7 +8,7 @@ use super::content::Contents;
 use super::diff::SessionState;
 use super::gucs::{Gucs, have_same_settings};
 use super::mark::OwnMark;
-use super::parameters::{LoginParameters, overlaid};
+use super::parameters::{LoginParameters, RECOVERY, overlaid, statuses};
 use super::statement_set::StatementSet;
 use crate::pin::PinReason;
 use crate::sql::functions::{FingerprintComparison, Functions};
@@ -159,6 +159,12 @@ impl ConnectionState {
         let mut out = Writer::default();
         out.run(b"DISCARD ALL");
         out.finish()
+    }
+
+    /// Whether its server was a standby at its login, and has reported since that it is none.
+    #[inline]
+    pub(crate) fn is_promoted(&self) -> bool {
+        self.changed.as_deref().is_some_and(|changed| statuses(changed).any(|(name, _)| name == RECOVERY))
     }
 
     /// The parameters that its server reported at its login.

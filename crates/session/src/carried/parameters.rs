@@ -1,6 +1,9 @@
 //! The server's parameters as the client last received them.
 
+mod recovery;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -8,14 +11,38 @@ use trunkline_codec::backend::ParameterStatus;
 use trunkline_codec::scan::{Piece, Scanner};
 use trunkline_codec::write;
 
+use self::recovery::recovery_among;
+pub(crate) use self::recovery::{RECOVERY, without_recovery};
 use crate::limits::{PARAMETER_BYTES_MAX, PARAMETERS_MAX};
+
+/// How the text of statements is read.
+#[derive(Clone, Copy, Debug, Default)]
+struct TextRules {
+    /// `standard_conforming_strings` is on.
+    has_standard_strings: bool,
+    /// `client_encoding` is UTF8.
+    is_utf8: bool,
+}
+
+impl TextRules {
+    fn of<'a>(parameters: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Self {
+        parameters.fold(Self::default(), |rules, (name, value)| match name {
+            b"standard_conforming_strings" => Self { has_standard_strings: value == b"on", ..rules },
+            b"client_encoding" => Self { is_utf8: value == b"UTF8", ..rules },
+            _ => rules,
+        })
+    }
+}
 
 /// The ParameterStatus messages of a login; other messages among them are ignored.
 #[derive(Debug, Default)]
 pub struct LoginParameters {
     messages: Box<[u8]>,
+    /// Where the message of [`RECOVERY`] is among them; at their end, and empty, if there is none.
+    recovery: Range<usize>,
     /// Whether `standard_conforming_strings` is off.
     has_other_strings: bool,
+    rules: TextRules,
     /// Whether there are more than a session follows.
     are_too_many: bool,
     /// Whether there are other messages among them.
@@ -32,7 +59,27 @@ impl LoginParameters {
         // Tag, length, and two strings that end with a NUL.
         let statuses_bytes = statuses(messages).map(|(name, value)| 1 + 4 + name.len() + 1 + value.len() + 1);
         let has_others = statuses_bytes.sum::<usize>() != messages.len();
-        Self { messages: messages.into(), has_other_strings, are_too_many, has_others }
+        Self {
+            messages: messages.into(),
+            recovery: recovery_among(messages),
+            has_other_strings,
+            rules: TextRules::of(statuses(messages)),
+            are_too_many,
+            has_others,
+        }
+    }
+
+    /// Whether other logins reported the same, but for [`RECOVERY`].
+    #[inline]
+    pub(crate) fn is_same_but_for_recovery(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        Arc::ptr_eq(self, other) || self.without_recovery() == other.without_recovery()
+    }
+
+    /// The messages before and behind that of [`RECOVERY`].
+    #[inline]
+    pub(crate) fn without_recovery(&self) -> [&[u8]; 2] {
+        let Range { start, end } = self.recovery;
+        [&self.messages[..start], &self.messages[end..]]
     }
 
     /// Whether other logins reported the same.
@@ -69,6 +116,8 @@ pub(crate) struct ReportedParameters {
 /// The parameters that changed after the login.
 #[derive(Debug, Default)]
 struct SinceLogin {
+    /// As they are now.
+    rules: TextRules,
     /// The latest value of each parameter that was reported again.
     changed: Arc<[u8]>,
     /// The same when the session was last idle outside a transaction, if it differs.
@@ -99,7 +148,29 @@ impl ReportedParameters {
 
     #[cold]
     fn give_up(&mut self) {
-        self.since.get_or_insert_default().is_given_up = true;
+        self.since().is_given_up = true;
+    }
+
+    fn since(&mut self) -> &mut SinceLogin {
+        let rules = self.login.rules;
+        self.since.get_or_insert_with(|| Box::new(SinceLogin { rules, ..SinceLogin::default() }))
+    }
+
+    #[inline]
+    fn rules(&self) -> TextRules {
+        self.since.as_ref().map_or(self.login.rules, |since| since.rules)
+    }
+
+    /// Whether `standard_conforming_strings` is on.
+    #[inline]
+    pub(crate) fn has_standard_strings(&self) -> bool {
+        self.rules().has_standard_strings
+    }
+
+    /// Whether `client_encoding` is UTF8.
+    #[inline]
+    pub(crate) fn is_utf8(&self) -> bool {
+        self.rules().is_utf8
     }
 
     /// Whether `standard_conforming_strings` was off at the login.
@@ -160,7 +231,7 @@ impl ReportedParameters {
 
     /// The client gets a value of `name` that is not followed.
     pub(crate) fn count(&mut self, name: &[u8]) -> Result<(), NotFollowed> {
-        let since = self.since.get_or_insert_default();
+        let since = self.since();
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
         let hash = hasher.finish();
@@ -188,7 +259,9 @@ impl ReportedParameters {
         if out.len() > PARAMETER_BYTES_MAX {
             return Err(NotFollowed::TooLarge);
         }
-        let since = self.since.get_or_insert_default();
+        let rules = TextRules::of(statuses(&self.login.messages).chain(statuses(&out)));
+        let since = self.since();
+        since.rules = rules;
         let before = std::mem::replace(&mut since.changed, (&*out).into());
         since.settled.get_or_insert(before);
         Ok(())
@@ -286,6 +359,43 @@ mod tests {
 
     fn tell(parameters: &mut ReportedParameters, n: usize, value: &str) -> Result<(), NotFollowed> {
         parameters.tell(format!("name{n}").as_bytes(), value.as_bytes())
+    }
+
+    #[test]
+    fn logins_are_told_apart_by_all_but_their_servers_role() {
+        let login = |parameters: &[(&str, &str)]| {
+            let mut messages = BytesMut::new();
+            for (name, value) in parameters {
+                let written = write::parameter_status(&mut messages, name.as_bytes(), value.as_bytes());
+                written.expect("short");
+            }
+            Arc::new(LoginParameters::new(&messages))
+        };
+        let of = |recovery, zone| login(&[("a", "b"), ("in_hot_standby", recovery), ("TimeZone", zone)]);
+        assert!(of("on", "UTC").is_same_but_for_recovery(&of("off", "UTC")));
+        assert!(!of("on", "UTC").is_same(&of("off", "UTC")));
+        assert!(!of("on", "UTC").is_same_but_for_recovery(&of("on", "CET")));
+        assert!(!of("on", "UTC").is_same_but_for_recovery(&login(&[("a", "b"), ("TimeZone", "UTC")])));
+        let none = login(&[("a", "b"), ("in_hot_standby_b", "on")]);
+        assert_eq!(none.without_recovery(), [none.messages(), b""]);
+    }
+
+    #[test]
+    fn how_text_is_read_follows_what_is_reported() {
+        let mut messages = BytesMut::new();
+        for (name, value) in [("client_encoding", "UTF8"), ("standard_conforming_strings", "on")] {
+            write::parameter_status(&mut messages, name.as_bytes(), value.as_bytes()).expect("short");
+        }
+        let mut parameters = ReportedParameters::new(Arc::new(LoginParameters::new(&messages)));
+        let rules = |of: &ReportedParameters| (of.has_standard_strings(), of.is_utf8());
+        assert_eq!(rules(&parameters), (true, true));
+        parameters.tell(b"TimeZone", b"CET").expect("there is room");
+        assert_eq!(rules(&parameters), (true, true));
+        parameters.tell(b"client_encoding", b"LATIN1").expect("there is room");
+        parameters.tell(b"standard_conforming_strings", b"off").expect("there is room");
+        assert_eq!(rules(&parameters), (false, false));
+        parameters.tell(b"client_encoding", b"UTF8").expect("there is room");
+        assert_eq!(rules(&parameters), (false, true));
     }
 
     #[test]

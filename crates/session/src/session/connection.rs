@@ -16,7 +16,7 @@ use crate::carried::prepared::{UnnamedKept, UnnamedThere};
 use crate::carried::residue::{ForeignUnnamed, InsertUse, Residue, SequenceUse};
 use crate::conversation::state::{ClientEnd, CopyState, Farewell, Mode, Pipeline, Tail};
 use crate::pin::PinReason;
-use crate::settings::{ServerName, ServerRole, StatementNames};
+use crate::settings::{RoleReport, RoleTold, ServerName, ServerRole, StatementNames};
 
 impl Session {
     /// What the session wants of another server connection, to go on there. See [`crate::diff`].
@@ -169,15 +169,18 @@ impl Session {
     #[inline]
     pub fn differences_on(&self, from: &ConnectionState, reported: &[u8]) -> Bytes {
         let (login, changed) = self.carried.parameters.shared();
-        let is_same =
-            reported.is_empty() && login.is_same(&from.login) && is_same(changed, from.changed.as_ref());
+        let is_same_login = match self.role_told {
+            RoleTold::Present => login.is_same(&from.login),
+            RoleTold::AtLogin(_) => login.is_same_but_for_recovery(&from.login),
+        };
+        let is_same = reported.is_empty() && is_same_login && is_same(changed, from.changed.as_ref());
         if is_same { Bytes::new() } else { self.all_differences(from, reported) }
     }
 
     #[cold]
     fn all_differences(&self, from: &ConnectionState, reported: &[u8]) -> Bytes {
         let changed = from.changed.as_deref().unwrap_or_default();
-        self.carried.parameters.differences(&[from.login.messages(), changed, reported].concat())
+        self.differences(&[from.login.messages(), changed, reported].concat())
     }
 
     /// A server was logged in to and aligned, after [`crate::LossPlan::Move`] or [`crate::LossPlan::Fail`], after
@@ -246,6 +249,9 @@ impl Session {
             own: OwnLeft::Nothing,
             has_login_timeout: from.has_login_timeout,
         };
+        if let RoleTold::AtLogin(report) = &mut self.role_told {
+            *report = if from.is_promoted() { RoleReport::Promoted } else { RoleReport::AtLogin };
+        }
         if self.carried.followed.as_ref().is_some_and(|followed| followed.unsettled.calls_functions()) {
             self.may_use_sequences();
         }

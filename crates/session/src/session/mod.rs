@@ -35,6 +35,7 @@ use trunkline_codec::backend::TransactionStatus;
 use self::client::Client;
 use crate::carried::Carried;
 use crate::carried::followed::Followed;
+use crate::carried::parameters::without_recovery;
 use crate::carried::prepared::Prepared;
 use crate::carried::residue::Residue;
 use crate::conversation::Conversation;
@@ -49,7 +50,9 @@ use crate::recovery::Recovery;
 use crate::recovery::attempt::Attempt;
 use crate::sampling::Sampler;
 use crate::session::announce::Announce;
-use crate::settings::{Mobility, ReportTiming, ServerRole, SessionSettings, StatementNames, Tracking};
+use crate::settings::{
+    Mobility, ReportTiming, RoleTold, ServerRole, SessionSettings, StatementNames, Tracking,
+};
 use crate::timing::{Meter, Outcome};
 
 /// One client's life after its login.
@@ -66,6 +69,7 @@ pub struct Session {
     pub(crate) mobility: Mobility,
     pub(crate) names: StatementNames,
     pub(crate) report_timing: ReportTiming,
+    pub(crate) role_told: RoleTold,
     pub(crate) mode: Mode,
 }
 
@@ -111,6 +115,7 @@ impl Session {
                 Mobility::Fixed => StatementNames::OfClient,
             },
             report_timing,
+            role_told: RoleTold::Present,
             mode,
         };
         session.follow_login();
@@ -280,7 +285,11 @@ impl Session {
     /// [`crate::AlignmentReader::parameters`].
     #[must_use]
     pub fn differences(&self, now: &[u8]) -> Bytes {
-        self.carried.parameters.differences(now)
+        let differences = self.carried.parameters.differences(now);
+        match self.role_told {
+            RoleTold::Present => differences,
+            RoleTold::AtLogin(_) => without_recovery(differences),
+        }
     }
 
     /// What was taken differs by these ParameterStatus messages from what the client has.

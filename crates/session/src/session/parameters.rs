@@ -7,11 +7,11 @@ use trunkline_codec::backend::ParameterStatus;
 use trunkline_codec::ids::ProcessId;
 
 use super::Session;
-use crate::carried::parameters::{LoginParameters, NotFollowed, overlaid};
+use crate::carried::parameters::{LoginParameters, NotFollowed, RECOVERY, overlaid};
 use crate::carried::processes::Processes;
 use crate::conversation::state::Mode;
 use crate::pin::PinReason;
-use crate::settings::{Mobility, ServerRole};
+use crate::settings::{Mobility, RoleReport, RoleTold, ServerRole};
 use crate::sql::suspicious_names::names_temporary_schema;
 use crate::step::ViolationError;
 
@@ -30,8 +30,12 @@ impl Session {
     pub(crate) fn reported_on_connection(&self) -> (Arc<LoginParameters>, Option<Arc<[u8]>>) {
         let (login, changed) = self.carried.parameters.shared();
         let is_told = self.announce.as_ref().is_none_or(|announce| announce.parameters().is_empty());
+        let is_other_role = |other: &Arc<LoginParameters>| {
+            self.role_told == RoleTold::AtLogin(RoleReport::AtLogin) && login.is_same_but_for_recovery(other)
+        };
         match self.carried.marks.login() {
             None if is_told => (Arc::clone(login), changed.cloned()),
+            Some(other) if is_told && is_other_role(other) => (Arc::clone(other), changed.cloned()),
             other => self.reported_on_other(other.unwrap_or(login)),
         }
     }
@@ -42,7 +46,12 @@ impl Session {
         let (own, changed) = self.carried.parameters.shared();
         let changed = changed.map(|changed| &**changed).unwrap_or_default();
         let announced = self.announce.as_ref().map(|announce| announce.parameters()).unwrap_or_default();
-        let now = overlaid(login, Some(own.messages()), &[changed, announced].concat());
+        let own = match self.role_told {
+            // The client was not told of it.
+            RoleTold::AtLogin(RoleReport::AtLogin) => own.without_recovery(),
+            RoleTold::AtLogin(RoleReport::Promoted) | RoleTold::Present => [own.messages(), &[]],
+        };
+        let now = overlaid(login, Some(&own.concat()), &[changed, announced].concat());
         (Arc::clone(login), now)
     }
 
@@ -65,8 +74,11 @@ impl Session {
     }
 
     fn parameter_reported(&mut self, name: &[u8], value: &[u8]) -> Result<(), NotFollowed> {
-        if name == b"in_hot_standby" && value == b"off" {
+        if name == RECOVERY && value == b"off" {
             self.conversation.role = ServerRole::Primary;
+            if let RoleTold::AtLogin(report) = &mut self.role_told {
+                *report = RoleReport::Promoted;
+            }
         }
         if let Some(announce) = &mut self.announce {
             announce.forget_parameter(name);

@@ -11,6 +11,7 @@ use crate::carried::followed::Followed;
 use crate::conversation::own::Dropping;
 use crate::limits::{UNIT_BYTES_MAX, UNIT_STATEMENTS_MAX};
 use crate::names::{bind_of, compared, describe_of};
+use crate::settings::{RoleReport, RoleTold};
 use crate::sql::fingerprint::Fingerprint;
 use crate::sql::plainness::{NotJudged, Plainness, PlainnessEpoch};
 use crate::sql::reads::{NoRead, is_read};
@@ -147,8 +148,10 @@ impl Session {
         }
     }
 
-    /// Has the catalog read that units are judged by.
-    pub fn expect_reads(&self) {
+    /// Units may go to standbys from now on. Has the catalog read that they are judged by. The client is told that it is on a
+    /// primary, as at its login.
+    pub fn expect_reads(&mut self) {
+        self.role_told = RoleTold::AtLogin(RoleReport::AtLogin);
         if let Some(functions) = &self.carried.functions {
             functions.keep_in_use();
             // The answer does not matter.
@@ -167,7 +170,7 @@ impl Session {
             && self.recovery.deferred_error.is_none()
             && self.client.dropping == Dropping::Nothing
             && !has_primarys_setting
-            && self.carried.parameters.get(b"standard_conforming_strings") == Some(b"on")
+            && self.carried.parameters.has_standard_strings()
     }
 
     /// Adds what an extended message runs; `None` where that is not known.
@@ -243,7 +246,7 @@ impl Session {
         let Some(functions) = &self.carried.functions else { return unknown };
         // The reader rests where nothing asks for it.
         functions.keep_in_use();
-        let is_utf8 = self.carried.parameters.get(b"client_encoding") == Some(b"UTF8");
+        let is_utf8 = self.carried.parameters.is_utf8();
         let mut unit = None;
         for Statement { sql, types, .. } in statements {
             match is_read(sql) {
