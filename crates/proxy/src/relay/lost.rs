@@ -108,6 +108,7 @@ impl Relay {
             metrics.requests_failed.one(failure_cause(code, loss));
             metrics.moves.one(MoveCause::ServerLost);
         }
+        self.unit_fails();
         self.to_client.push_pending(answer);
         self.journal.close(&mut self.worker.journals.borrow_mut());
         drop(self.detach());

@@ -71,7 +71,7 @@ impl Relay {
     pub(super) fn can_repeat(&self) -> bool {
         let is_standby = self.session.server_role() == ServerRole::Standby && !self.is_promoted();
         let is_whole = self.journal.is_open() && self.repeats < REPEATS_MAX;
-        is_standby && is_whole
+        is_standby && is_whole && !self.may_be_done()
     }
 
     /// Whether health has found the server promoted. The session learns that from the server's next answer only.
@@ -190,6 +190,7 @@ impl Relay {
             "request goes to another server"
         );
         self.repeats += 1;
+        self.unit_is_not_run();
         let repeated = Repeated { cause, from, fingerprint, since };
         self.context.moving = Some(Box::new(MoveReason::Repeated(repeated)));
         match self.detach() {

@@ -14,6 +14,7 @@
 //!   '---- given back: what standbys must show is raised
 //! ```
 
+mod lost;
 mod rest;
 mod shown;
 mod state;
@@ -293,7 +294,7 @@ impl Relay {
             UnitPlace::OnStandby(_) | UnitPlace::ReadOnPrimary(_) => {
                 matches!(self.server, Attachment::Attached(_)) && !self.to_server.input.has_read_ahead()
             }
-            UnitPlace::Undecided | UnitPlace::OnPrimary => false,
+            UnitPlace::Undecided | UnitPlace::NotRun | UnitPlace::OnPrimary => false,
         })
     }
 
@@ -317,6 +318,7 @@ impl Relay {
                 }
                 false
             }
+            UnitPlace::NotRun => false,
             // No standby was asked whether it writes.
             UnitPlace::ReadOnPrimary(unit) => !split.only_reads(unit) && !self.session.is_pristine(),
             UnitPlace::Undecided | UnitPlace::OnPrimary => {
@@ -385,6 +387,7 @@ impl Relay {
         let is_known = !self.context.own.is_unconfirmed() && !self.context.own.is_asked();
         self.context.last = self.server.connection().map(|server| server.lease.server());
         let answered_at = self.answered_at;
+        self.unit_is_not_run();
         let Some(left) = self.release() else { return };
         self.session.connection_left();
         match state {

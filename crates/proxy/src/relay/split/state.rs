@@ -44,6 +44,8 @@ pub(super) const RUN_ON_STANDBYS_MAX: usize = 16;
 pub(super) enum UnitPlace {
     Undecided,
     OnStandby(ReadUnit),
+    /// A standby had it, which has not run it.
+    NotRun,
     ReadOnPrimary(ReadUnit),
     OnPrimary,
 }
