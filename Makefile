@@ -36,18 +36,20 @@ test: ## All checks and suites, as CI runs them; installs PostgreSQL from Debian
 
 MOVES_SECONDS ?= 3600
 POOLING_SECONDS ?= 300
+SPLITTING_SECONDS ?= 300
 
 .PHONY: test-long
-test-long: test-foreign ## Each suite over TLS or without, as `make test` does not; an hour (MOVES_SECONDS) of random sessions with random moves, each compared with one that stays; crowds of pooled clients, POOLING_SECONDS (300) each
+test-long: test-foreign ## Each suite over TLS or without, as `make test` does not; an hour (MOVES_SECONDS) of random sessions with random moves, each compared with one that stays; crowds of pooled clients, POOLING_SECONDS (300) each; one port for reads and writes under faults, SPLITTING_SECONDS (300)
 	@scripts/ci/tools.sh server
 	@scripts/ci/reversed.sh
 	cargo test -p trunkline-tests --test torture -- --ignored --test-threads 1
 	TRUNKLINE_POOLING_SECONDS=$(POOLING_SECONDS) cargo test -p trunkline-tests --test slow_pooling -- --nocapture --test-threads 1
+	TRUNKLINE_SPLITTING_SECONDS=$(SPLITTING_SECONDS) cargo test -p trunkline-tests --test splitting_writes
 	TRUNKLINE_MOVES_SECONDS=$(MOVES_SECONDS) cargo test -p trunkline-tests --test moves a_session_that_moves -- --nocapture
 	@if [ "$$(id -u)" -eq 0 ]; then tests/newcomer/run.sh; else echo "    newcomer: SKIPPED, only root can make a Debian root"; fi
 
 .PHONY: test-foreign
-test-foreign: ## Suites of PostgreSQL's, Python's drivers' and SQLAlchemy's own, in both modes of pooling; downloads their source
+test-foreign: ## Suites of PostgreSQL's, Python's drivers' and SQLAlchemy's own, in both modes of pooling and on one port for reads and writes; downloads their source
 	@scripts/ci/tools.sh all
 	$(build_quick)
 	@scripts/ci/foreign.sh

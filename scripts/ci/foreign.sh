@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# PostgreSQL's own test programs through Trunkline, each beside a run without it: in both modes of authentication, and in
-# transaction mode on a pool of POOL_SIZE server connections.
+# PostgreSQL's own test programs through Trunkline, each beside a run without it: in both modes of authentication, in
+# transaction mode on a pool of POOL_SIZE server connections, and on a split port before two standbys.
 #   foreign.sh        the isolation schedule of Debian's server, and libpq_pipeline and the regression suite of the second one
 # Both look their sessions up in the server by the process id they were told; in a pool isolation_in_pool.c does so by
 # name. What differs there is in isolation_in_pool.txt, and nothing else may. The regression suite, which wants a server set
 # up for it alone, is run in a pool only, and what it prints there is compared with what it prints directly: what may differ
-# is in regress_in_pool.txt. The tests are downloaded as Debian source packages into target/foreign.
+# is in regress_in_pool.txt, and for a split port in regress_split.txt. The isolation schedule is not for a split port: its
+# sessions look at what others have committed. The tests are downloaded as Debian source packages into target/foreign.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -17,6 +18,8 @@ TRUNKLINE=${TRUNKLINE_BIN:-${CARGO_TARGET_DIR:-$PWD/target}/quick/trunkline}
 SECOND_SUITE=sid
 SECOND=18
 MODES='direct relay verify pooled'
+PIPELINE_MODES="$MODES split"
+REGRESS_MODES='direct pooled split'
 POOL_SIZE=4
 # For specifications with as many sessions or more: with the tester's own they would wait for a connection for ever.
 CROWDED_SIZE=12
@@ -76,9 +79,17 @@ compile_pipeline() {
 # Everything below runs within the demo, which says where its listeners and its primary are.
 port_of() {
     case $1 in
-        direct) sed -n 4p "$TRUNKLINE_DEMO_DIR/primary/postmaster.pid" ;;
-        pooled) printf '%s' "$pool_port" ;;
+        direct) demo_port primary ;;
+        pooled | split) printf '%s' "$pool_port" ;;
         *) printf '%s' "$TRUNKLINE_WRITES_PORT" ;;
+    esac
+}
+
+# pool_of MODE: starts what the mode needs, before the demo's servers.
+pool_of() {
+    case $1 in
+        pooled) pool "$POOL_SIZE" ;;
+        split) split "$POOL_SIZE" ;;
     esac
 }
 
@@ -152,10 +163,8 @@ isolation_regress() {
 
 pipeline() {
     local mode=$1 program=$HOME_DIR/libpq_pipeline test version passed=0
-    if [ "$mode" = pooled ]; then
-        program+=_in_pool
-        pool "$POOL_SIZE"
-    fi
+    case $mode in pooled | split) program+=_in_pool ;; esac
+    pool_of "$mode"
     for test in $("$program" tests); do
         for version in 3.0 latest; do
             timeout 120 "$program" "$test" "host=127.0.0.1 port=$(port_of "$mode") max_protocol_version=$version" \
@@ -169,34 +178,60 @@ pipeline() {
 
 # regress MODE PG_BIN: in a directory that the server's user reaches. What each test prints is in target/foreign/regress-MODE.
 regress() {
-    local mode=$1 bin=$2 home=$TRUNKLINE_DEMO_DIR/regress out=$HOME_DIR/regress-$1 file
+    local mode=$1 bin=$2 home=$TRUNKLINE_DEMO_DIR/regress out=$HOME_DIR/regress-$1 clients=$2 file
     rm -rf "$out"
     mkdir -p "$out"
     cp -r "$HOME_DIR/$SECOND/src/test/regress" "$home"
     cp "$HOME_DIR/regress.so" "$home"
     mkdir "$home/results"
     chmod -R a+rwX "$home"
-    [ "$mode" != pooled ] || pool "$POOL_SIZE"
+    pool_of "$mode"
     cd "$home"
+    [ "$mode" != split ] || patient_psql
     # A test that makes something has a connection until its end: more tests at once would wait for one.
     PGPASSWORD=$PGPASSWORD "$bin/../lib/pgxs/src/test/regress/pg_regress" --host=127.0.0.1 --port="$(port_of "$mode")" \
-        --user="$PGUSER" --dbname=regression --inputdir=. --expecteddir=. --outputdir=. --bindir="$bin" --dlpath="$home" \
+        --user="$PGUSER" --dbname=regression --inputdir=. --expecteddir=. --outputdir=. --bindir="$clients" --dlpath="$home" \
         --schedule=parallel_schedule --max-connections=$((POOL_SIZE - 1)) >"$out/log" 2>&1 || true
     for file in results/*.out; do sed "s|$home|.|g" "$file" >"$out/${file##*/}"; done
     cp regression.diffs "$out" 2>/dev/null || true
     say "regression suite, $mode: $(grep -c '^ok ' "$out/log") tests passed, $(grep -c '^not ok ' "$out/log") would need a server of their own"
+    [ "$mode" != split ] || reads_were_split
     [ "$mode" = direct ] || regress_differs
 }
 
-# regress_differs: fails unless the tests that print something else in the pool than directly are those listed.
+# patient_psql: `clients` becomes a directory with a psql that begins when the standbys show what earlier sessions have written: each
+# file of the suite stands on what others have made.
+patient_psql() {
+    mkdir "$home/bin"
+    cat >"$home/bin/psql" <<EOT
+#!/usr/bin/env bash
+source "$REPOSITORY/scripts/ci/pool.sh"
+PGDATABASE=postgres PGOPTIONS='' replayed || exit
+exec "$bin/psql" "\$@"
+EOT
+    chmod +x "$home/bin/psql"
+    clients=$home/bin
+}
+
+# reads_were_split: some have to be, though most of the suite's sessions make something that keeps them on the primary.
+reads_were_split() {
+    local reads
+    reads=$(routed proven)
+    say "regression suite, split: $reads of $(routed) requests that could go anywhere ran on standbys"
+    [ "$reads" -gt 0 ] || die "no request ran on a standby"
+}
+
+# regress_differs: fails unless the tests that print something else so than directly are those listed.
 regress_differs() {
-    local file differing=''
+    local file differing='' lists=regress_in_pool.txt
+    [ "$mode" = pooled ] || lists+=' regress_split.txt'
     for file in "$HOME_DIR"/regress-direct/*.out; do
-        cmp -s "$file" "$HOME_DIR/regress-pooled/${file##*/}" || differing+=$(basename "$file" .out)$'\n'
+        cmp -s "$file" "$out/${file##*/}" || differing+=$(basename "$file" .out)$'\n'
     done
-    diff <(grep -v '^#' "$REPOSITORY/scripts/ci/regress_in_pool.txt" | grep . | sort) <(printf '%s' "$differing" | sort) >&2 ||
-        die "the regression suite differs otherwise than expected" "see $HOME_DIR/regress-direct and regress-pooled."
-    say "regression suite: $(printf '%s' "$differing" | grep -c .) tests differ as listed"
+    # shellcheck disable=SC2086 # names
+    diff <(cd "$REPOSITORY/scripts/ci" && cat $lists | grep -v '^#' | grep . | sort) <(printf '%s' "$differing" | sort) >&2 ||
+        die "the regression suite differs otherwise than expected ($mode)" "see $HOME_DIR/regress-direct and $out."
+    say "regression suite, $mode: $(printf '%s' "$differing" | grep -c .) tests differ as listed"
 }
 
 # in_modes "MODE..." SUITE PG_BIN ARGUMENT...: the suite in each mode: without Trunkline, then through it.
@@ -204,7 +239,7 @@ in_modes() {
     local modes=$1 suite=$2 bin=$3 mode auth
     shift 3
     for mode in $modes; do
-        case $mode in direct) auth=relay ;; pooled) auth=verify ;; *) auth=$mode ;; esac
+        case $mode in direct) auth=relay ;; pooled | split) auth=verify ;; *) auth=$mode ;; esac
         "$TRUNKLINE" demo --pg-bin "$bin" --auth "$auth" \
             --exec "$PWD/scripts/ci/foreign.sh $suite $mode $*" 2>"$HOME_DIR/demo.log" || die "$suite failed" "see $HOME_DIR/demo.log too."
     done
@@ -223,8 +258,8 @@ case "${1:-}" in
         fetch "$SECOND" "$SECOND_SUITE"
         build
         in_modes "$MODES" isolation "/usr/lib/postgresql/$first/bin" "$first"
-        in_modes "$MODES" pipeline "$PWD/target/pg/$SECOND/bin"
-        in_modes "direct pooled" regress "$PWD/target/pg/$SECOND/bin" "$PWD/target/pg/$SECOND/bin"
+        in_modes "$PIPELINE_MODES" pipeline "$PWD/target/pg/$SECOND/bin"
+        in_modes "$REGRESS_MODES" regress "$PWD/target/pg/$SECOND/bin" "$PWD/target/pg/$SECOND/bin"
         ;;
     *) die "foreign.sh" ;;
 esac

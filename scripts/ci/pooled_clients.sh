@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The test suites of Python's drivers and of SQLAlchemy's dialect, on a direct connection and in transaction mode on a pool
-# of POOL_SIZE server connections: a test that passes directly passes in the pool, but for those of pooled_clients.txt.
+# The test suites of Python's drivers and of SQLAlchemy's dialect, on a direct connection, in transaction mode on a pool of
+# POOL_SIZE server connections, and the same on a split port before two standbys: a test that passes directly passes there,
+# but for those of pooled_clients.txt, and on a split port of split_clients.txt.
 #   pooled_clients.sh [NAME...]   all, or these of asyncpg, psycopg2, sqlalchemy-psycopg, sqlalchemy-asyncpg
 # They are downloaded from PyPI into target/foreign: the suites as source, the drivers built.
 set -euo pipefail
@@ -52,7 +53,7 @@ fetch() {
 
 # suite NAME HOW PORT [TEST...]: runs the suite, or these tests of it, in a new database. How each ended is in clients/NAME-HOW.
 suite() {
-    local name=$1 how=$2 port=$3 database="suite_$2" arguments=(-p pytest_outcomes -p no:cacheprovider -q --continue-on-collection-errors)
+    local name=$1 how=$2 port=$3 database="suite_${2//-/_}" arguments=(-p pytest_outcomes -p no:cacheprovider -q --continue-on-collection-errors)
     shift 3
     psql -XAtq -p "$direct" -c "DROP DATABASE IF EXISTS $database WITH (FORCE)" -c "CREATE DATABASE $database"
     case $name in
@@ -91,26 +92,35 @@ differing() {
 
 # within NAME...: all of it, within the demo.
 within() {
-    local name is_well=1 tests expected differs
-    direct=$(sed -n 4p "$TRUNKLINE_DEMO_DIR/primary/postmaster.pid")
+    local name how is_well=1
+    direct=$(demo_port primary)
     for name in "$@"; do
         suite "$name" direct "$direct"
-        pool "$POOL_SIZE" "query_wait_timeout = \"$QUERY_WAIT\""
-        suite "$name" pooled "$pool_port"
-        differs=$(differing "$name" pooled)
-        if [ -n "$differs" ]; then
-            # One that differs does so twice: a busy machine is late for some, and sessions of other tests are pinned.
-            mapfile -t tests <<<"$differs"
-            suite "$name" again "$pool_port" "${tests[@]}"
-            differs=$(LC_ALL=C comm -23 <(printf '%s\n' "$differs") <(outcomes "$name" again passed))
-        fi
-        end_pool
-        expected=$(sed -n "s/^$name //p" "$REPOSITORY/scripts/ci/pooled_clients.txt" | LC_ALL=C sort)
-        say "$name: $(outcomes "$name" direct passed | grep -c .) tests pass directly, $(outcomes "$name" pooled passed | grep -c .) in the pool;" \
-            "$(grep -c . <<<"$differs") differ, of which $(LC_ALL=C comm -12 <(echo "$expected") <(echo "$differs") | grep -c .) are listed"
-        if LC_ALL=C comm -13 <(echo "$expected") <(echo "$differs") | grep .; then is_well=''; fi
+        for how in pooled split; do compared "$name" "$how"; done
     done
-    [ -n "$is_well" ] || die "tests pass directly and not in the pool" "see $HOME_DIR/clients."
+    [ -n "$is_well" ] || die "tests pass directly and not in the pool or on a split port" "see $HOME_DIR/clients."
+}
+
+# compared NAME HOW: runs the suite so; `is_well` is empty afterwards if it differs otherwise than listed.
+compared() {
+    local name=$1 how=$2 tests expected differs lists=pooled_clients.txt begin=pool reads=''
+    [ "$how" = pooled ] || { lists+=' split_clients.txt' begin=split; }
+    "$begin" "$POOL_SIZE" "query_wait_timeout = \"$QUERY_WAIT\""
+    suite "$name" "$how" "$pool_port"
+    differs=$(differing "$name" "$how")
+    if [ -n "$differs" ]; then
+        # One that differs does so twice: a busy machine is late for some, and sessions of other tests are pinned.
+        mapfile -t tests <<<"$differs"
+        suite "$name" "$how-again" "$pool_port" "${tests[@]}"
+        differs=$(LC_ALL=C comm -23 <(printf '%s\n' "$differs") <(outcomes "$name" "$how-again" passed))
+    fi
+    [ "$how" = pooled ] || reads=", $(routed proven) of $(routed) requests on standbys"
+    end_pool
+    # shellcheck disable=SC2086 # names
+    expected=$(cd "$REPOSITORY/scripts/ci" && sed -n "s/^$name //p" $lists | LC_ALL=C sort)
+    say "$name, $how: $(outcomes "$name" direct passed | grep -c .) tests pass directly, $(outcomes "$name" "$how" passed | grep -c .) so$reads;" \
+        "$(grep -c . <<<"$differs") differ, of which $(LC_ALL=C comm -12 <(echo "$expected") <(echo "$differs") | grep -c .) are listed"
+    if LC_ALL=C comm -13 <(echo "$expected") <(echo "$differs") | grep .; then is_well=''; fi
 }
 
 case "${1:-}" in
@@ -119,6 +129,6 @@ case "${1:-}" in
         fetch
         # shellcheck disable=SC2086 # names
         [ $# -gt 0 ] || set -- $CLIENTS
-        "$TRUNKLINE" demo --replicas 1 --exec "$PWD/scripts/ci/pooled_clients.sh within $*"
+        "$TRUNKLINE" demo --replicas 2 --exec "$PWD/scripts/ci/pooled_clients.sh within $*"
         ;;
 esac
