@@ -23,6 +23,7 @@ mod machine;
 mod pages;
 mod patroni;
 mod pools;
+mod routed;
 mod stream;
 mod tokens;
 mod unread;

@@ -16,6 +16,7 @@ use trunkline_discovery::SourceSettings;
 use trunkline_health::MonitorSettings;
 pub use trunkline_pool::{PoolMode, PoolOverride, PoolSettings, ServerReuse};
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs, ZonePreference};
+pub use trunkline_session::RouteHint;
 pub use trunkline_telemetry::statement_log::StatementLogSettings;
 use trunkline_tls::accept::AcceptSettings;
 use trunkline_topology::Address;
@@ -167,6 +168,30 @@ pub struct SessionPolicy {
     pub logs_connections: bool,
     /// Whether the end of each session is logged at level info.
     pub logs_disconnections: bool,
+    /// What is said of the reads of some users or databases, the first that fits.
+    pub route_hints: Vec<RouteOverride>,
+}
+
+/// What is said of the reads of some users or databases, in the order of the pools' overrides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteOverride {
+    /// The user; `None`: any.
+    pub user: Option<String>,
+    /// The database; `None`: any.
+    pub database: Option<String>,
+    /// Where they go, unless the session says something else.
+    pub hint: Option<RouteHint>,
+}
+
+impl SessionPolicy {
+    /// Where reads of this user and database go, unless the session says something else.
+    #[must_use]
+    pub fn route_hint_of(&self, user: &str, database: &str) -> Option<RouteHint> {
+        let fits =
+            |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
+        let first = self.route_hints.iter().find(|it| fits(&it.user, user) && fits(&it.database, database));
+        first.and_then(|it| it.hint)
+    }
 }
 
 /// Whether the proxy adds the client's address to the `application_name` that servers get.

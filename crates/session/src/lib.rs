@@ -12,6 +12,7 @@
 //! - `recovery`: what is left when that server is lost.
 //! - `session`: the machine, whose halves are `client` and `server`.
 //! - `driver`: what the caller keeps for it: bytes that are not released yet, the request in flight.
+//! - `hints`: what clients say of where their reads go.
 //! - `pin`: why a session cannot leave its server; `position`: how far a server has replayed; `record`,
 //!   `timing`: what is known of each statement once it is complete; `settings`, `step`: what the session gets at its
 //!   start, and what the caller does next.
@@ -74,6 +75,7 @@
 mod carried;
 mod conversation;
 mod driver;
+mod hints;
 pub mod limits;
 mod names;
 mod pin;
@@ -97,6 +99,7 @@ pub use carried::parameters::{LoginParameters, are_too_many_parameters};
 pub use conversation::farewell::FatalOrigin;
 pub use driver::input::Input;
 pub use driver::journal::{Journal, JournalPool};
+pub use hints::{Hints, InvalidHint, RouteHint};
 pub use pin::{NotRepeatable, PinReason};
 pub use pins::Pins;
 pub use position::{Position, PositionReader, ask_insert_position, ask_position};

@@ -92,7 +92,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
         &[
             &["limits", "pin", "position"],
             &["driver", "rewritten"],
-            &["names", "pins", "step"],
+            &["hints", "names", "pins", "step"],
             &["sql"],
             &["carried"],
             &["settings", "sampling"],

@@ -34,7 +34,7 @@ use trunkline_codec::backend::TransactionStatus;
 use trunkline_codec::startup::{ProtocolVersion, StartupMessage};
 use trunkline_codec::write;
 use trunkline_net::{ProxyHeaderError, Transport, read_proxy_header};
-use trunkline_session::{Functions, LoginParameters};
+use trunkline_session::{Functions, Hints, LoginParameters};
 use trunkline_tls::accept::Acceptor;
 use trunkline_topology::ClientAddress;
 
@@ -88,6 +88,7 @@ pub(crate) struct NewSession {
     pub(crate) reports_timing: bool,
     /// Whether a request of this session may be sent again.
     pub(crate) retry: Retry,
+    pub(crate) hints: Hints,
     /// The sessions that may want its exported snapshots.
     pub(crate) group: ClientGroup,
 }
@@ -419,6 +420,7 @@ async fn finish_login(
         is_replication,
         reports_timing: request.reports_timing,
         retry: request.retry,
+        hints: request.hints,
         group: request.group,
     }))
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use trunkline_codec::limits::NAME_BYTES_MAX;
 use trunkline_codec::startup::{CommonParameters, Replication, StartupMessage};
 use trunkline_routing::TargetSessionAttrs;
+use trunkline_session::{Hints, InvalidHint};
 use trunkline_topology::ServerId;
 
 use crate::context::{BoundListener, Worker};
@@ -30,7 +31,8 @@ const RETRY_OPTION: &str = "trunkline.retry";
 const OPTION_PREFIX: &[u8] = b"trunkline.";
 
 /// The options that there are, for who wrote another.
-const OPTIONS_HINT: &str = "The proxy's options are trunkline.server, trunkline.timing and trunkline.retry.";
+const OPTIONS_HINT: &str =
+    "The proxy's options are trunkline.server, trunkline.timing, trunkline.retry and trunkline.route.";
 
 /// A startup packet, parsed. Names are truncated as the server truncates them.
 #[derive(Clone, Debug)]
@@ -45,6 +47,8 @@ pub(crate) struct StartupRequest {
     pub(crate) replication: Replication,
     pub(crate) reports_timing: bool,
     pub(crate) retry: Retry,
+    /// What it says of where its reads go.
+    pub(crate) hints: Hints,
     pub(crate) group: ClientGroup,
     are_names_in_utf8: bool,
 }
@@ -94,6 +98,7 @@ impl StartupRequest {
             replication,
             reports_timing,
             retry,
+            hints: options.hints,
             group,
             are_names_in_utf8: [user, database].iter().all(|name| std::str::from_utf8(name).is_ok()),
         })
@@ -150,6 +155,7 @@ struct ProxyOptions {
     server: Option<Vec<u8>>,
     timing: Option<Vec<u8>>,
     retry: Option<Vec<u8>>,
+    hints: Hints,
 }
 
 impl ProxyOptions {
@@ -172,6 +178,10 @@ impl ProxyOptions {
         let prefix = name.get(..OPTION_PREFIX.len());
         if !prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(OPTION_PREFIX)) {
             return Ok(());
+        }
+        if Hints::names().any(|known| name.eq_ignore_ascii_case(known.as_bytes())) {
+            let bad = |InvalidHint { name, must_be, .. }| Refusal::BadOption { name, must_be };
+            return self.hints.put(name, value).map_err(bad);
         }
         let known = [
             (SERVER_OPTION, &mut self.server),
@@ -222,6 +232,8 @@ fn is_true(name: &'static str, value: &[u8]) -> Result<bool, Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use trunkline_session::RouteHint;
+
     use super::*;
 
     #[test]
@@ -259,7 +271,8 @@ mod tests {
             (b"options", b"-c trunkline.retry=on --Trunkline.Server=one -c trunkline.server=two"),
             (b"trunk.line", b"of others"),
         ]);
-        let expected = ProxyOptions { server: Some(b"two".into()), timing: None, retry: Some(b"off".into()) };
+        let (server, retry) = (Some(b"two".into()), Some(b"off".into()));
+        let expected = ProxyOptions { server, retry, ..ProxyOptions::default() };
         assert_eq!(given, Ok(expected));
     }
 
@@ -274,9 +287,22 @@ mod tests {
             assert!(refusal.starts_with("unrecognized configuration parameter \""), "{refusal}");
             assert!(refusal.ends_with("(42704)"), "{refusal}");
         }
-        for option in [SERVER_OPTION, TIMING_OPTION, RETRY_OPTION] {
+        for option in [SERVER_OPTION, TIMING_OPTION, RETRY_OPTION].into_iter().chain(Hints::names()) {
             assert!(OPTIONS_HINT.contains(option), "{option}");
         }
+    }
+
+    #[test]
+    fn where_reads_go_is_an_option_with_a_value_that_is_checked() {
+        let route = |parameters: &[(&[u8], &[u8])]| options(parameters).map(|options| options.hints.route);
+        let in_options = (&b"options"[..], &b"-c Trunkline.Route=standby"[..]);
+        let parameter = (&b"trunkline.route"[..], &b"primary"[..]);
+        assert_eq!(route(&[in_options]), Ok(Some(RouteHint::Standby)));
+        assert_eq!(route(&[in_options, parameter]), Ok(Some(RouteHint::Primary)));
+        let refusal = route(&[(b"trunkline.route", b"replica")]).expect_err("it is none of the three");
+        let told =
+            "invalid value for parameter \"trunkline.route\" (22023): It must be auto, primary or standby.";
+        assert_eq!(refusal.to_string(), told);
     }
 
     #[test]

@@ -201,6 +201,7 @@ impl Relay {
             relogin,
             seat,
             retry,
+            hints,
             group,
             ..
         } = *new_session;
@@ -254,7 +255,7 @@ impl Relay {
             watch: watch::Watch::new(),
             context: Box::new(context),
         };
-        relay.begin_split();
+        relay.begin_split(hints);
         relay.heed_login_path();
         relay.offer_login(FillOffer::NewClient);
         relay

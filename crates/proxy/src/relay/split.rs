@@ -14,6 +14,7 @@
 //!   '---- given back: what standbys must show is raised
 //! ```
 
+mod hinted;
 mod lost;
 mod rest;
 mod shown;
@@ -26,7 +27,7 @@ use std::time::Instant;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_routing::eligible::shows;
 use trunkline_routing::{Floor, FloorPosition, TargetSessionAttrs};
-use trunkline_session::{NotProven, ServerRole, StandbyRefusal, UnitReading};
+use trunkline_session::{Hints, NotProven, RouteHint, ServerRole, StandbyRefusal, UnitReading};
 use trunkline_telemetry::metrics::{PoolCloseReason, RouteReason};
 use trunkline_topology::{ServerId, Snapshot};
 
@@ -46,7 +47,7 @@ use crate::settings::RouteBy;
 
 impl Relay {
     /// Begins to choose a server for each unit, if the session's listener does that.
-    pub(super) fn begin_split(&mut self) {
+    pub(super) fn begin_split(&mut self, said: Hints) {
         let criteria = &self.context.criteria;
         if criteria.listener.settings.options.route != RouteBy::Statement
             || criteria.only.is_some()
@@ -57,6 +58,7 @@ impl Relay {
             return;
         }
         self.session.expect_reads();
+        let given = self.given_hints(said);
         let now = self.answered_at;
         self.context.split = Some(Box::new(Split {
             attrs: criteria.attrs,
@@ -72,6 +74,9 @@ impl Relay {
             failed: Cell::new(None),
             run_on_standbys: [None; state::RUN_ON_STANDBYS_MAX],
             next_run: 0,
+            given,
+            hints: given,
+            proof: RouteReason::Proven,
         }));
     }
 
@@ -103,8 +108,13 @@ impl Relay {
                 self.repeats = 0;
             }
             self.to_server.input.process_again(Vec::new());
-            self.choose_side(chunk, reading);
-            return None;
+            return match self.hinted(chunk, reading) {
+                Ok(reading) => {
+                    self.choose_side(chunk, reading);
+                    None
+                }
+                Err(invalid) => Some(self.refuse_hint(&invalid)),
+            };
         }
     }
 
@@ -127,7 +137,7 @@ impl Relay {
             return false;
         }
         let unit = self.to_server.input.unprocessed();
-        let reading = self.session.read_unit(&unit);
+        let Ok(reading) = self.hinted(&unit, self.session.read_unit(&unit)) else { return false };
         matches!(self.judge_unit(&unit, reading, &snapshot), (UnitPlace::OnStandby(_), ..))
     }
 
@@ -188,6 +198,10 @@ impl Relay {
             UnitReading::Other(NotProven::Session) => return primarys(RouteReason::Session),
         };
         let read_there = |reason| (UnitPlace::ReadOnPrimary(unit), UnitLeg::Any, reason);
+        let proof = split.proof;
+        if split.hints.route == Some(RouteHint::Primary) {
+            return read_there(RouteReason::Hint);
+        }
         if shared.learned.knows(unit.key, now) {
             return primarys(RouteReason::Learned);
         }
@@ -209,7 +223,7 @@ impl Relay {
         match standbys(snapshot, &self.worker.positions, at_least) {
             Standbys::OneShows(shown_by) => {
                 let leg = UnitLeg::Read(Box::new(ReadLeg { at_least, shown_by }));
-                (UnitPlace::OnStandby(unit), leg, RouteReason::Proven)
+                (UnitPlace::OnStandby(unit), leg, proof)
             }
             Standbys::NoneUp => read_there(RouteReason::NoStandby),
             Standbys::NoneShows(behind) => {

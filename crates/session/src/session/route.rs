@@ -1,7 +1,7 @@
 //! What the client's next unit does, before a server is chosen for it: whether a standby may be asked first.
 //!
 //! A unit is a Query, or extended messages up to their Sync. Only one that is at hand as a whole, with nothing behind it, is
-//! judged: [`Session::read_unit`]. Anything that is not proven to read is the primary's.
+//! judged: [`Session::read_unit`]. What the client says of it is in `hints`. Anything that is not proven to read is the primary's.
 
 use trunkline_codec::frontend::{Describe, Execute, FrontendTag, Parse, Target};
 use trunkline_codec::ids::Lsn;
@@ -51,6 +51,14 @@ pub enum NotProven {
     Unjudged,
     /// The session has what only the primary can go on with.
     Session,
+}
+
+/// Whether the catalog has to say that a standby answers as the primary does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CatalogProof {
+    Needed,
+    /// The client says it.
+    Waived,
 }
 
 /// Settings under which a standby does not answer as the primary does, or not at all.
@@ -109,6 +117,16 @@ impl Session {
     /// right, and final once it was said of the beginning of a unit.
     #[must_use]
     pub fn read_unit(&self, bytes: &[u8]) -> UnitReading {
+        self.read_unit_by(bytes, CatalogProof::Needed)
+    }
+
+    /// The same where the client says that a standby answers as the primary does: the words decide alone.
+    #[must_use]
+    pub fn read_trusted_unit(&self, bytes: &[u8]) -> UnitReading {
+        self.read_unit_by(bytes, CatalogProof::Waived)
+    }
+
+    fn read_unit_by(&self, bytes: &[u8], proof: CatalogProof) -> UnitReading {
         if !self.may_read_on_standby() {
             return UnitReading::Other(NotProven::Session);
         }
@@ -143,7 +161,7 @@ impl Session {
                 return unknown;
             }
             if is_end {
-                return self.judge(&statements.all);
+                return self.judge(&statements.all, proof);
             }
         }
     }
@@ -241,7 +259,7 @@ impl Session {
         Some(())
     }
 
-    fn judge(&self, statements: &[Statement<'_>]) -> UnitReading {
+    fn judge(&self, statements: &[Statement<'_>], proof: CatalogProof) -> UnitReading {
         let unknown = UnitReading::Other(NotProven::Unknown);
         let Some(functions) = &self.carried.functions else { return unknown };
         // The reader rests where nothing asks for it.
@@ -258,8 +276,10 @@ impl Session {
                 return unknown;
             }
             let (verdict, epoch) = functions.plainness(sql, types);
+            let is_proven = verdict == Plainness::Plain;
             match verdict {
                 Plainness::Plain => {}
+                _trusted if proof == CatalogProof::Waived => {}
                 Plainness::Unknown(NotJudged::Unread | NotJudged::Changing) => {
                     return UnitReading::Other(NotProven::Unjudged);
                 }
@@ -272,13 +292,16 @@ impl Session {
                 return unknown;
             }
             let key = key.rotate_left(7) ^ Fingerprint::of(sql).bits();
-            let may_call_what_writes = may_call_what_writes || functions.may_call_what_writes(sql);
-            unit =
-                Some(ReadUnit { key, position: functions.plainness_position(), epoch, may_call_what_writes });
+            let may_call_what_writes =
+                may_call_what_writes || !is_proven || functions.may_call_what_writes(sql);
+            let position = functions.plainness_position();
+            let position = if proof == CatalogProof::Waived { position.or(Some(Lsn(0))) } else { position };
+            unit = Some(ReadUnit { key, position, epoch, may_call_what_writes });
         }
         unit.map_or(unknown, UnitReading::Reads)
     }
 }
 
+mod hints;
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,7 @@
 //! - [`set_config`]: the function of that name.
 //! - [`effect`]: the effect of one statement.
 //! - [`source`]: the source of a function.
+//! - `hinted`: what clients say of where their reads go.
 //! - [`fingerprint`]: a hash that identifies a statement in a log.
 
 pub(crate) mod calls;
@@ -32,6 +33,7 @@ pub(crate) mod fingerprint;
 mod forms;
 pub(crate) mod function_effect;
 pub(crate) mod functions;
+pub(crate) mod hinted;
 mod lexer;
 pub(crate) mod made;
 pub(crate) mod operator_words;

@@ -81,7 +81,7 @@ fn read_set<'a>(reader: &mut Reader<'a>, scope: Scope) -> Option<(SetTarget, Val
             return Some((setting(key), value(&mut after)?));
         }
     }
-    let key = key(reader)?;
+    let key = setting_name(reader)?;
     if !(reader.eat("to") || reader.eat_symbol(b'=')) {
         return None;
     }
@@ -93,7 +93,7 @@ fn is_assignment(token: Token<'_>) -> bool {
 }
 
 /// The name of a setting, in lower case, under its present name.
-fn key(reader: &mut Reader<'_>) -> Option<String> {
+pub(super) fn setting_name(reader: &mut Reader<'_>) -> Option<String> {
     let mut key = Vec::from(reader.name()?);
     while reader.eat_symbol(b'.') {
         key.push(b'.');
@@ -219,7 +219,7 @@ pub(super) fn reset(reader: &mut Reader<'_>) -> Effect {
         if after.eat("session") && after.eat("authorization") && after.is_at_end() {
             return changed(Scope::Session, "session_authorization".to_owned(), Value::Default, sql);
         }
-        key(reader)
+        setting_name(reader)
     };
     match key {
         Some(key) if reader.is_at_end() => changed(Scope::Session, key, Value::Default, sql),

@@ -157,12 +157,16 @@ labels! {
     RouteReason {
         /// To a standby: all that it does is read.
         Proven = "proven",
+        /// To a standby: its words only read, and the client says that a standby answers as the primary does.
+        Trusted = "trusted",
         /// To the primary: it writes, or what it does is not known.
         Unknown = "unknown",
         /// To the primary: it begins a transaction.
         Transaction = "transaction",
         /// To the primary: the session has settings or the like that only that goes on with.
         Session = "session",
+        /// To the primary: it reads, and the client wants that to be done there.
+        Hint = "hint",
         /// To the primary: no standby is known to show what the session has written.
         Floor = "floor",
         /// To the primary: a standby has refused such a request.

@@ -19,7 +19,7 @@ mod zones;
 use std::path::PathBuf;
 
 use trunkline_health::{MonitorLogin, MonitorSettings};
-use trunkline_proxy::settings::{AdminPlace, AuthSettings, Settings, SpreadSettings};
+use trunkline_proxy::settings::{AdminPlace, AuthSettings, SessionPolicy, Settings, SpreadSettings};
 use trunkline_topology::Address;
 
 use super::admin_places::OFF;
@@ -67,6 +67,7 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
     judge.probe.inserted = route::check(&raw, &mut problems);
     own_address::check(&raw, &mut problems);
     warnings::warnings(&raw, monitor.as_ref(), &servers, &mut warnings);
+    route::warn_of_hints(&raw, &mut warnings);
     tls::of_clients(&raw, &listeners, &mut problems);
     let tls = tls::of_servers(&raw, &servers, &mut problems);
     warnings::relay_between_tls(&raw.proxy.auth, &listeners, (&servers, &tls), &mut warnings);
@@ -90,6 +91,7 @@ pub fn settings(loaded: Loaded) -> Result<CheckedConfig, Problems> {
         listeners,
         auth: AuthSettings { source, ..raw.proxy.auth },
         pool,
+        session: SessionPolicy { route_hints: route::hints(&raw.pool.overrides), ..raw.proxy.session },
         spread: SpreadSettings { zone, ..raw.proxy.spread },
         http: raw.http_listen.value,
         agent: raw.agent_listen.value,

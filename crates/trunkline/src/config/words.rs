@@ -4,7 +4,7 @@ use trunkline_discovery::dns::DnsFamily;
 use trunkline_health::LagUnknown;
 use trunkline_pool::PoolMode;
 use trunkline_proxy::settings::{
-    AuthMode, ClientMethod, OnLagging, OnTerminate, RouteBy, SlowServers, UserFunctions,
+    AuthMode, ClientMethod, OnLagging, OnTerminate, RouteBy, RouteHint, SlowServers, UserFunctions,
 };
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
 use trunkline_tls::TlsVersion;
@@ -104,6 +104,7 @@ words! {
     }
     PoolMode { Session = "session", Transaction = "transaction" }
     RouteBy { Session = "session", Statement = "statement" }
+    RouteHint { Auto = "auto", Primary = "primary", Standby = "standby" }
     OnLagging { Move = "move", Drain = "drain", Keep = "keep" }
     OnTerminate { End = "end", Move = "move" }
     SlowServers { Shift = "shift", Off = "off" }

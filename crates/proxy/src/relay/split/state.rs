@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_routing::{Floor, TargetSessionAttrs};
-use trunkline_session::ReadUnit;
+use trunkline_session::{Hints, ReadUnit};
+use trunkline_telemetry::metrics::RouteReason;
 use trunkline_topology::ServerId;
 
 /// What such a session remembers from one unit to the next.
@@ -34,6 +35,12 @@ pub(in crate::relay) struct Split {
     /// Units like these have run on a standby, which has not refused them: the last few.
     pub(super) run_on_standbys: [Option<ReadUnit>; RUN_ON_STANDBYS_MAX],
     pub(super) next_run: usize,
+    /// What was said of its reads before it began.
+    pub(super) given: Hints,
+    /// What is said of the present unit.
+    pub(super) hints: Hints,
+    /// Why that may go to a standby, if it may.
+    pub(super) proof: RouteReason,
 }
 
 /// How many units a session remembers that have run on standbys.

@@ -277,6 +277,11 @@ impl Gucs {
         self.settings.iter().any(|setting| setting.key.as_bytes().eq_ignore_ascii_case(name))
     }
 
+    /// The SQL that has set this one, by its name in lower case.
+    pub(crate) fn sql_of(&self, key: &str) -> Option<&[u8]> {
+        self.settings.iter().find(|setting| *setting.key == *key).map(|setting| &*setting.sql)
+    }
+
     /// The names of what is kept, in lower case.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.settings.iter().map(|setting| &*setting.key)

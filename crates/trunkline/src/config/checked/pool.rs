@@ -63,8 +63,9 @@ fn overrides(entries: &[OverrideEntry], problems: &mut Problems, warnings: &mut 
         if rule.user.is_none() && rule.database.is_none() {
             let problem = Problem::new(&entry.source, NAME, "names neither a user nor a database");
             problems.push(problem.hint("Name one of them; what is for all belongs in [pool]."));
-        } else if rule.mode.is_none() && rule.pool_size.is_none() {
-            let problem = Problem::new(&entry.source, NAME, "has neither pool_mode nor pool_size");
+        } else if rule.mode.is_none() && rule.pool_size.is_none() && entry.route_hint.is_none() {
+            let problem =
+                Problem::new(&entry.source, NAME, "has neither pool_mode, pool_size nor route_hint");
             problems.push(problem.hint("Write what is different for these sessions, or delete it."));
         } else if let Some(first) = before.iter().find(|other| covers(&other.rule, rule)) {
             let message = format!("never counts: the one before it ({}) fits all its sessions", first.source);
@@ -292,7 +293,10 @@ pool_mode = "transaction"
                 format!("{over}pool_size = 2\n"),
                 "t.toml:3: pool.override: names neither a user nor a database",
             ),
-            (format!("{over}user = \"u\"\n"), "pool.override: has neither pool_mode nor pool_size"),
+            (
+                format!("{over}user = \"u\"\n"),
+                "pool.override: has neither pool_mode, pool_size nor route_hint",
+            ),
             ("[pool]\noverride = 3\n".to_owned(), "pool.override: is a list of tables"),
             (format!("{over}usr = \"u\"\n"), "pool.override.usr: unknown key"),
         ] {

@@ -1,11 +1,11 @@
 //! `route` of a `[[listener]]`, checked: what a listener needs that chooses a server for each request.
 
 use trunkline_pool::PoolMode;
-use trunkline_proxy::settings::{RouteBy, UserFunctions};
+use trunkline_proxy::settings::{RouteBy, RouteOverride, UserFunctions};
 use trunkline_routing::TargetSessionAttrs;
 use trunkline_topology::InsertedAsked;
 
-use crate::config::raw::RawConfig;
+use crate::config::raw::{OverrideEntry, RawConfig};
 use crate::config::{Problem, Problems, Source};
 
 const NAME: &str = "listener.route";
@@ -46,8 +46,33 @@ pub(super) fn check(raw: &RawConfig, problems: &mut Problems) -> InsertedAsked {
     inserted
 }
 
+/// What overrides say of reads.
+pub(super) fn hints(overrides: &[OverrideEntry]) -> Vec<RouteOverride> {
+    let one = |entry: &OverrideEntry| RouteOverride {
+        user: entry.rule.user.clone(),
+        database: entry.rule.database.clone(),
+        hint: entry.route_hint,
+    };
+    overrides.iter().map(one).collect()
+}
+
+/// A hint that no session can follow.
+pub(super) fn warn_of_hints(raw: &RawConfig, warnings: &mut Problems) {
+    if raw.listeners.iter().any(|listener| listener.options.route == RouteBy::Statement) {
+        return;
+    }
+    for entry in raw.pool.overrides.iter().filter(|entry| entry.route_hint.is_some()) {
+        let message = "has no effect: no listener's route is statement";
+        warnings.push(
+            Problem::new(&entry.source, "pool.override.route_hint", message)
+                .hint("Set route = \"statement\" for a listener, or remove the hint."),
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use trunkline_proxy::settings::RouteHint;
     use trunkline_topology::InsertedAsked;
 
     use crate::config::checked::{CheckedConfig, settings};
@@ -86,5 +111,26 @@ mod tests {
                 .expect_err("it is not valid");
             assert!(problems.contains(message), "{problems}");
         }
+    }
+
+    #[test]
+    fn what_an_override_says_of_reads_counts_for_the_first_that_fits() {
+        let split =
+            "target_session_attrs = \"read-write\"\npool_mode = \"transaction\"\nroute = \"statement\"\n";
+        let overrides = "[auth]\nmode = \"verify\"\n[[pool.override]]\nuser = \"jobs\"\nroute_hint = \"primary\"\n\
+                         [[pool.override]]\nuser = \"web\"\npool_size = 5\n[[pool.override]]\ndatabase = \"app\"\n\
+                         route_hint = \"standby\"\n";
+        let checked = check(&format!("{LISTENER}{split}{overrides}")).expect("it is valid");
+        let hint = |user, database| checked.proxy.session.route_hint_of(user, database);
+        assert_eq!(hint("jobs", "app"), Some(RouteHint::Primary));
+        assert_eq!(hint("web", "app"), None, "its override says nothing of that");
+        assert_eq!(hint("other", "app"), Some(RouteHint::Standby));
+        assert_eq!(hint("other", "other"), None);
+        assert!(!checked.warnings.to_string().contains("route_hint"), "{}", checked.warnings);
+        let vain = check(&format!("{LISTENER}{overrides}")).expect("it is valid").warnings.to_string();
+        assert_eq!(vain.matches("no listener's route is statement").count(), 2, "{vain}");
+        let wrong = "[[pool.override]]\nuser = \"jobs\"\nroute_hint = \"replica\"\n";
+        let problems = check(&format!("{LISTENER}{wrong}")).map(|_| ()).expect_err("there is no such word");
+        assert!(problems.contains("route_hint"), "{problems}");
     }
 }

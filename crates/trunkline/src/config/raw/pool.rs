@@ -1,6 +1,7 @@
 //! `[pool]`, as written.
 
 use trunkline_pool::PoolOverride;
+use trunkline_proxy::settings::RouteHint;
 
 use super::Sourced;
 use crate::config::Source;
@@ -25,4 +26,6 @@ pub struct OverrideEntry {
     pub name: Sourced<Option<String>>,
     /// Whom it is for, and what it says.
     pub rule: PoolOverride,
+    /// Where its reads go on listeners that route by statement.
+    pub route_hint: Option<RouteHint>,
 }

@@ -1,6 +1,7 @@
 //! The keys of `[pool]` and of a `[[pool.override]]`.
 
 use trunkline_pool::PoolMode;
+use trunkline_proxy::settings::RouteHint;
 
 use super::super::{Key, KeyKind, PutValue as _, put_word};
 use super::{count, key, unset, word};
@@ -126,5 +127,11 @@ pub const OVERRIDE_KEYS: &[Key<OverrideEntry>] = &[
         "5",
         count(1, CONNECTIONS_MAX, |t, v, _source| t.rule.pool_size = u32::try_from(v).ok()),
         "In place of that of [pool]. Default: that.",
+    ),
+    unset(
+        "route_hint",
+        "\"primary\"",
+        word::<_, RouteHint>(|t, w| RouteHint::parse(w).map(|hint| t.route_hint = Some(hint)).is_some()),
+        "On listeners with route `statement`, where its reads go: `auto`, to a standby where the catalog says that one answers as the primary does; `primary`; `standby`, whatever the catalog says. A session's `trunkline.route` goes before. Default: `auto`.",
     ),
 ];

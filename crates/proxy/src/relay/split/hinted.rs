@@ -1,0 +1,50 @@
+//! What the client says of its reads, and what the configuration says of them.
+
+use bytes::BytesMut;
+use trunkline_codec::sqlstate::SqlState;
+use trunkline_codec::write::{ErrorReport, error_response};
+use trunkline_session::{Hints, InvalidHint, NotProven, RouteHint, UnitReading};
+use trunkline_telemetry::metrics::RouteReason;
+
+use crate::relay::{Next, Relay};
+
+impl Relay {
+    /// What holds for the session where its SQL says nothing else, with what its startup packet has `said`.
+    pub(super) fn given_hints(&self, said: Hints) -> Hints {
+        let [user, database] = self.context.info.names.of_login();
+        Hints { route: said.route.or_else(|| self.live.session.route_hint_of(user, database)) }
+    }
+
+    /// What a whole unit is with what is said of it.
+    ///
+    /// # Errors
+    /// For a hint that cannot have its value: the unit goes to no server.
+    pub(super) fn hinted(&mut self, unit: &[u8], reading: UnitReading) -> Result<UnitReading, InvalidHint> {
+        let Some(split) = &mut self.context.split else { return Ok(reading) };
+        split.hints = self.session.hints_of(unit, split.given)?;
+        split.proof = RouteReason::Proven;
+        let may_be_trusted = match reading {
+            UnitReading::Other(NotProven::Unknown | NotProven::Unjudged) => true,
+            UnitReading::Other(NotProven::Transaction | NotProven::Session)
+            | UnitReading::Reads(_)
+            | UnitReading::Incomplete => false,
+        };
+        if split.hints.route != Some(RouteHint::Standby) || !may_be_trusted {
+            return Ok(reading);
+        }
+        split.proof = RouteReason::Trusted;
+        Ok(self.session.read_trusted_unit(unit))
+    }
+
+    /// Answers the unit that is at hand, which no server gets, and goes on.
+    pub(super) fn refuse_hint(&mut self, invalid: &InvalidHint) -> Next {
+        let (message, must_be) = (invalid.to_string(), format!("It must be {}.", invalid.must_be));
+        let report = ErrorReport::error(SqlState::INVALID_PARAMETER_VALUE, &message)
+            .with_detail(&must_be)
+            .with_hint("Give it such a value with SET or in the statement's first comment, or RESET it.");
+        let mut error = BytesMut::new();
+        error_response(&mut error, &report);
+        self.session.refuse_next(error.freeze());
+        Next::Again
+    }
+}
