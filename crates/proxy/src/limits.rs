@@ -309,3 +309,12 @@ pub(crate) const POSITION_GAP: Duration = Duration::from_millis(1);
 
 /// How long such an answer may take.
 pub(crate) const POSITION_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a read waits until the primary has told that it has written what the client wants to see.
+pub(crate) const MIN_LSN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// When servers are asked again for a read that waits for a standby, first ...
+pub(crate) const STANDBY_ASKED_AGAIN: Duration = Duration::from_millis(1);
+
+/// ... and, twice as long each time, at most.
+pub(crate) const STANDBY_ASKED_SELDOM: Duration = Duration::from_millis(32);

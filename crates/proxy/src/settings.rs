@@ -16,7 +16,7 @@ use trunkline_discovery::SourceSettings;
 use trunkline_health::MonitorSettings;
 pub use trunkline_pool::{PoolMode, PoolOverride, PoolSettings, ServerReuse};
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs, ZonePreference};
-pub use trunkline_session::RouteHint;
+pub use trunkline_session::{ReadYourWrites, RouteHint};
 pub use trunkline_telemetry::statement_log::StatementLogSettings;
 use trunkline_tls::accept::AcceptSettings;
 use trunkline_topology::Address;
@@ -99,6 +99,10 @@ pub struct ListenerOptions {
     pub target_session_attrs: TargetSessionAttrs,
     /// What a server is chosen for.
     pub route: RouteBy,
+    /// What becomes of a read while no standby shows what its session has written.
+    pub read_your_writes: ReadYourWrites,
+    /// How long one waits for that.
+    pub read_your_writes_wait: Duration,
     /// How one of several servers is chosen.
     pub balance: Balance,
     /// Networks of the proxies in front: connections from there begin with a PROXY protocol header, all others

@@ -99,7 +99,7 @@ pub use carried::parameters::{LoginParameters, are_too_many_parameters};
 pub use conversation::farewell::FatalOrigin;
 pub use driver::input::Input;
 pub use driver::journal::{Journal, JournalPool};
-pub use hints::{Hints, InvalidHint, RouteHint};
+pub use hints::{Hints, InvalidHint, MinLsn, ReadYourWrites, RouteHint};
 pub use pin::{NotRepeatable, PinReason};
 pub use pins::Pins;
 pub use position::{Position, PositionReader, ask_insert_position, ask_position};

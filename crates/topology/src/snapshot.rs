@@ -414,6 +414,12 @@ impl Snapshot {
         let hi = self.server(id)?.lag?.hi?;
         Some(hi + now.saturating_duration_since(self.taken_at))
     }
+
+    /// Whether a standby is proven to be no further behind than this at `now`.
+    #[must_use]
+    pub fn is_within(&self, id: ServerId, limit: Duration, now: Instant) -> bool {
+        self.lag_at_most(id, now).is_some_and(|lag| lag <= limit)
+    }
 }
 
 #[cfg(test)]

@@ -4,12 +4,16 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Instant;
 
+use tokio::sync::Notify;
 use trunkline_codec::ids::Lsn;
 use trunkline_topology::ServerId;
 
 /// The newest of each server.
 #[derive(Debug, Default)]
-pub(crate) struct TalliedPositions(RefCell<HashMap<ServerId, ServerTally>>);
+pub(crate) struct TalliedPositions {
+    servers: RefCell<HashMap<ServerId, ServerTally>>,
+    news: Notify,
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct ServerTally {
@@ -37,12 +41,12 @@ enum Asking {
 
 impl TalliedPositions {
     pub(crate) fn of(&self, server: ServerId) -> Option<TalliedPosition> {
-        self.0.borrow().get(&server)?.told
+        self.servers.borrow().get(&server)?.told
     }
 
     /// Somebody needs a position of a question that begins now. `true` if the caller is to ask.
     pub(crate) fn wanted(&self, server: ServerId) -> bool {
-        let mut all = self.0.borrow_mut();
+        let mut all = self.servers.borrow_mut();
         let asking = &mut all.entry(server).or_default().asking;
         let is_first = *asking == Asking::Nothing;
         *asking = if is_first { Asking::Once } else { Asking::Twice };
@@ -51,12 +55,19 @@ impl TalliedPositions {
 
     /// The question has its answer, if there is one. `true` if the caller is to ask again.
     pub(crate) fn answered(&self, server: ServerId, told: Option<TalliedPosition>) -> bool {
-        let mut all = self.0.borrow_mut();
+        let mut all = self.servers.borrow_mut();
         let tally = all.entry(server).or_default();
         tally.told = told.or(tally.told);
         let is_due = tally.asking == Asking::Twice && told.is_some();
         tally.asking = if is_due { Asking::Once } else { Asking::Nothing };
+        drop(all);
+        self.news.notify_waiters();
         is_due
+    }
+
+    /// Returns at the next answer.
+    pub(crate) async fn told(&self) {
+        self.news.notified().await;
     }
 }
 

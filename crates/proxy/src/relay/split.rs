@@ -16,9 +16,11 @@
 
 mod hinted;
 mod lost;
+mod min_lsn;
 mod rest;
 mod shown;
 mod state;
+mod waiting;
 
 use std::cell::Cell;
 use std::task::{Context, Poll};
@@ -34,6 +36,7 @@ use trunkline_topology::{ServerId, Snapshot};
 use self::shown::{Standbys, standbys};
 pub(super) use self::state::Split;
 use self::state::{Lesson, SplitSide, StandbyConnection, UnitPlace, Visit};
+use self::waiting::MissingPosition;
 use super::attachment::Attachment;
 use super::buffer::Chunk;
 use super::pooled::Staying;
@@ -77,6 +80,9 @@ impl Relay {
             given,
             hints: given,
             proof: RouteReason::Proven,
+            came_at: now,
+            missing: MissingPosition::Nothing,
+            wait: None,
         }));
     }
 
@@ -106,13 +112,11 @@ impl Relay {
             if !is_again {
                 // It is read for the first time, whatever it looks like later.
                 self.repeats = 0;
+                self.unit_comes();
             }
             self.to_server.input.process_again(Vec::new());
             return match self.hinted(chunk, reading) {
-                Ok(reading) => {
-                    self.choose_side(chunk, reading);
-                    None
-                }
+                Ok(reading) => self.choose_side(chunk, reading),
                 Err(invalid) => Some(self.refuse_hint(&invalid)),
             };
         }
@@ -121,6 +125,9 @@ impl Relay {
     /// Whether the unit that waits for a primary would go to a standby by now: there is no primary, and meanwhile the catalog is read
     /// on a standby, or one shows enough.
     pub(super) fn reconsiders(&mut self) -> bool {
+        if let Some(is_over) = self.is_wait_over() {
+            return is_over;
+        }
         let now = Instant::now();
         let Some(split) = &mut self.context.split else { return false };
         if !split.may_change {
@@ -141,17 +148,21 @@ impl Relay {
         matches!(self.judge_unit(&unit, reading, &snapshot), (UnitPlace::OnStandby(_), ..))
     }
 
-    fn choose_side(&mut self, unit: &[u8], reading: UnitReading) {
+    /// `Some` if it is chosen later.
+    fn choose_side(&mut self, unit: &[u8], reading: UnitReading) -> Option<Next> {
         let snapshot = self.worker.shared.health.load();
         let (place, leg, reason) = self.judge_unit(unit, reading, &snapshot);
         drop(snapshot);
+        if self.begins_wait() {
+            return Some(self.wait_for_standby());
+        }
         if self.context.moving.is_none() {
             self.worker.metrics.routed.one(reason);
         }
         let side = if leg == UnitLeg::Any { SplitSide::Primary } else { SplitSide::Standbys };
         self.turn_to(side, leg);
         self.session.ask_standby_first(side == SplitSide::Standbys);
-        let Some(split) = &mut self.context.split else { return };
+        let split = self.context.split.as_mut()?;
         split.may_change = matches!(reading, UnitReading::Reads(_) | UnitReading::Other(NotProven::Unjudged));
         split.reconsidered_at = Instant::now();
         split.place = place;
@@ -160,6 +171,7 @@ impl Relay {
             split.unit.clear();
             split.unit.extend_from_slice(unit);
         }
+        None
     }
 
     /// Where a unit goes, what is asked of servers for it, and why.
@@ -173,6 +185,7 @@ impl Relay {
         let shared = &self.worker.shared;
         let primarys = |reason| (UnitPlace::OnPrimary, UnitLeg::Any, reason);
         let Some(split) = &mut self.context.split else { return primarys(RouteReason::Unknown) };
+        split.missing = MissingPosition::Nothing;
         match split.refused {
             Some(Lesson::Unit(_) | Lesson::Nothing) if *split.unit == *bytes => {
                 return primarys(RouteReason::Refused);
@@ -198,7 +211,7 @@ impl Relay {
             UnitReading::Other(NotProven::Session) => return primarys(RouteReason::Session),
         };
         let read_there = |reason| (UnitPlace::ReadOnPrimary(unit), UnitLeg::Any, reason);
-        let proof = split.proof;
+        let (proof, within) = (split.proof, split.hints.max_staleness);
         if split.hints.route == Some(RouteHint::Primary) {
             return read_there(RouteReason::Hint);
         }
@@ -207,26 +220,27 @@ impl Relay {
         }
         // Where it is not known how old the catalog is, a standby's may be another.
         let Some(position) = unit.position else { return primarys(RouteReason::Unknown) };
-        if let Some((primary, told)) =
-            snapshot.primary.and_then(|id| Some((id, self.worker.positions.of(id)?)))
-        {
-            split.floor.told(primary, told.asked_at, told.lsn);
-        }
-        let at_least = match split.floor.position(snapshot, now) {
+        let Some(position) = self.with_min_lsn(position, snapshot) else {
+            return read_there(RouteReason::Floor);
+        };
+        let at_least = match self.own_floor(snapshot, now) {
             FloorPosition::Any => position,
             FloorPosition::At(lsn) => lsn.max(position),
             FloorPosition::Unknown => {
+                self.misses(MissingPosition::Floor);
                 self.ask_primary(snapshot);
                 return read_there(RouteReason::Floor);
             }
         };
-        match standbys(snapshot, &self.worker.positions, at_least) {
+        match standbys(snapshot, &self.worker.positions, at_least, within) {
             Standbys::OneShows(shown_by) => {
-                let leg = UnitLeg::Read(Box::new(ReadLeg { at_least, shown_by }));
+                let leg = UnitLeg::Read(Box::new(ReadLeg { at_least, within, shown_by }));
                 (UnitPlace::OnStandby(unit), leg, proof)
             }
             Standbys::NoneUp => read_there(RouteReason::NoStandby),
+            Standbys::NoneFresh => read_there(RouteReason::Floor),
             Standbys::NoneShows(behind) => {
+                self.misses(MissingPosition::Standby(at_least));
                 behind.into_iter().for_each(|standby| self.ask_position(standby, AskedPosition::Replay));
                 read_there(RouteReason::Floor)
             }

@@ -1,6 +1,7 @@
 //! Which servers a session may have.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::Lsn;
 use trunkline_routing::eligible::{may_stay, primary_as_fallback, shows};
@@ -36,6 +37,8 @@ pub(crate) enum UnitLeg {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReadLeg {
     pub(crate) at_least: Lsn,
+    /// How far behind it may be.
+    pub(crate) within: Option<Duration>,
     /// This one is known to show it, though health does not know yet.
     pub(crate) shown_by: Option<ServerId>,
 }
@@ -74,7 +77,11 @@ impl ServerCriteria {
             UnitLeg::Any => true,
             UnitLeg::Read(leg) => {
                 let is_shown = |status| shows(snapshot, status, leg.at_least);
-                leg.shown_by == Some(server) || snapshot.server(server).is_some_and(is_shown)
+                let is_fresh = |within| {
+                    snapshot.primary == Some(server) || snapshot.is_within(server, within, Instant::now())
+                };
+                (leg.shown_by == Some(server) || snapshot.server(server).is_some_and(is_shown))
+                    && leg.within.is_none_or(is_fresh)
             }
         }
     }

@@ -4,7 +4,8 @@ use trunkline_discovery::dns::DnsFamily;
 use trunkline_health::LagUnknown;
 use trunkline_pool::PoolMode;
 use trunkline_proxy::settings::{
-    AuthMode, ClientMethod, OnLagging, OnTerminate, RouteBy, RouteHint, SlowServers, UserFunctions,
+    AuthMode, ClientMethod, OnLagging, OnTerminate, ReadYourWrites, RouteBy, RouteHint, SlowServers,
+    UserFunctions,
 };
 use trunkline_routing::{Balance, Fallback, TargetSessionAttrs};
 use trunkline_tls::TlsVersion;
@@ -105,6 +106,7 @@ words! {
     PoolMode { Session = "session", Transaction = "transaction" }
     RouteBy { Session = "session", Statement = "statement" }
     RouteHint { Auto = "auto", Primary = "primary", Standby = "standby" }
+    ReadYourWrites { Session = "session", Wait = "wait", Off = "off" }
     OnLagging { Move = "move", Drain = "drain", Keep = "keep" }
     OnTerminate { End = "end", Move = "move" }
     SlowServers { Shift = "shift", Off = "off" }

@@ -3,23 +3,51 @@
 use bytes::BytesMut;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{ErrorReport, error_response};
-use trunkline_session::{Hints, InvalidHint, NotProven, RouteHint, UnitReading};
+use trunkline_session::{Hints, InvalidHint, MinLsn, NotProven, RouteHint, UnitReading};
 use trunkline_telemetry::metrics::RouteReason;
 
+use super::min_lsn::MinLsnMeaning;
 use crate::relay::{Next, Relay};
+
+/// Why a unit goes to no server.
+#[derive(Clone, Debug)]
+pub(super) enum HintRefusal {
+    /// A hint cannot have its value.
+    Invalid(InvalidHint),
+    /// It must see what nobody has written.
+    Beyond(MinLsn),
+}
+
+impl From<InvalidHint> for HintRefusal {
+    fn from(invalid: InvalidHint) -> Self {
+        HintRefusal::Invalid(invalid)
+    }
+}
 
 impl Relay {
     /// What holds for the session where its SQL says nothing else, with what its startup packet has `said`.
     pub(super) fn given_hints(&self, said: Hints) -> Hints {
         let [user, database] = self.context.info.names.of_login();
-        Hints { route: said.route.or_else(|| self.live.session.route_hint_of(user, database)) }
+        Hints { route: said.route.or_else(|| self.live.session.route_hint_of(user, database)), ..said }
     }
 
     /// What a whole unit is with what is said of it.
     ///
     /// # Errors
     /// For a hint that cannot have its value: the unit goes to no server.
-    pub(super) fn hinted(&mut self, unit: &[u8], reading: UnitReading) -> Result<UnitReading, InvalidHint> {
+    pub(super) fn hinted(&mut self, unit: &[u8], reading: UnitReading) -> Result<UnitReading, HintRefusal> {
+        let reading = self.trusted(unit, reading)?;
+        if let (UnitReading::Reads(_), Some(split)) = (reading, &self.context.split)
+            && split.hints.route != Some(RouteHint::Primary)
+            && let Some(wanted) = split.hints.min_lsn
+            && self.min_lsn(&self.worker.shared.health.load()) == Some(MinLsnMeaning::Beyond)
+        {
+            return Err(HintRefusal::Beyond(wanted));
+        }
+        Ok(reading)
+    }
+
+    fn trusted(&mut self, unit: &[u8], reading: UnitReading) -> Result<UnitReading, InvalidHint> {
         let Some(split) = &mut self.context.split else { return Ok(reading) };
         split.hints = self.session.hints_of(unit, split.given)?;
         split.proof = RouteReason::Proven;
@@ -37,13 +65,25 @@ impl Relay {
     }
 
     /// Answers the unit that is at hand, which no server gets, and goes on.
-    pub(super) fn refuse_hint(&mut self, invalid: &InvalidHint) -> Next {
-        let (message, must_be) = (invalid.to_string(), format!("It must be {}.", invalid.must_be));
+    pub(super) fn refuse_hint(&mut self, refusal: &HintRefusal) -> Next {
+        let (message, detail, hint) = match refusal {
+            HintRefusal::Invalid(invalid) => (
+                invalid.to_string(),
+                format!("It must be {}.", invalid.must_be),
+                "Give it such a value with SET or in the statement's first comment, or RESET it.",
+            ),
+            HintRefusal::Beyond(wanted) => (
+                format!("\"trunkline.min_lsn\" {wanted} is beyond the end of the write-ahead log"),
+                "The primary, asked since the request came, has not written as much.".to_owned(),
+                "Give it a position that this cluster has told of, or RESET it.",
+            ),
+        };
         let report = ErrorReport::error(SqlState::INVALID_PARAMETER_VALUE, &message)
-            .with_detail(&must_be)
-            .with_hint("Give it such a value with SET or in the statement's first comment, or RESET it.");
+            .with_detail(&detail)
+            .with_hint(hint);
         let mut error = BytesMut::new();
         error_response(&mut error, &report);
+        self.context.cancel.wait_ended();
         self.session.refuse_next(error.freeze());
         Next::Again
     }

@@ -9,6 +9,8 @@ use trunkline_session::{Hints, ReadUnit};
 use trunkline_telemetry::metrics::RouteReason;
 use trunkline_topology::ServerId;
 
+use super::waiting::{MissingPosition, StandbyWait};
+
 /// What such a session remembers from one unit to the next.
 #[derive(Debug)]
 pub(in crate::relay) struct Split {
@@ -41,6 +43,12 @@ pub(in crate::relay) struct Split {
     pub(super) hints: Hints,
     /// Why that may go to a standby, if it may.
     pub(super) proof: RouteReason,
+    /// When that has come.
+    pub(super) came_at: Instant,
+    /// What was missing when no standby was known to show enough for it.
+    pub(super) missing: MissingPosition,
+    /// It waits for that.
+    pub(super) wait: Option<StandbyWait>,
 }
 
 /// How many units a session remembers that have run on standbys.

@@ -1,5 +1,7 @@
 //! `route` of a `[[listener]]`, checked: what a listener needs that chooses a server for each request.
 
+use std::time::Duration;
+
 use trunkline_pool::PoolMode;
 use trunkline_proxy::settings::{RouteBy, RouteOverride, UserFunctions};
 use trunkline_routing::TargetSessionAttrs;
@@ -9,6 +11,9 @@ use crate::config::raw::{OverrideEntry, RawConfig};
 use crate::config::{Problem, Problems, Source};
 
 const NAME: &str = "listener.route";
+
+/// Longest that a read may wait for a standby.
+const READ_YOUR_WRITES_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Reports what is missing. Returns whether health has to ask the primary where it writes: some session reads elsewhere what it
 /// has written there.
@@ -43,7 +48,21 @@ pub(super) fn check(raw: &RawConfig, problems: &mut Problems) -> InsertedAsked {
             );
         }
     }
+    limits(raw, problems);
     inserted
+}
+
+/// A client that waits for longer is better off with the primary.
+fn limits(raw: &RawConfig, problems: &mut Problems) {
+    for listener in &raw.listeners {
+        let wait = listener.options.read_your_writes_wait;
+        if wait > READ_YOUR_WRITES_WAIT_MAX {
+            let message = format!("is more than {} s", READ_YOUR_WRITES_WAIT_MAX.as_secs());
+            let hint = "Where replicas are that far behind, the primary is the better place: set less.";
+            problems
+                .push(Problem::new(&listener.source, "listener.read_your_writes_wait", message).hint(hint));
+        }
+    }
 }
 
 /// What overrides say of reads.
@@ -111,6 +130,15 @@ mod tests {
                 .expect_err("it is not valid");
             assert!(problems.contains(message), "{problems}");
         }
+    }
+
+    #[test]
+    fn a_read_waits_for_a_minute_at_most() {
+        let wait = |text: &str| check(&format!("{LISTENER}read_your_writes_wait = \"{text}\"\n"));
+        let checked = wait("60s").unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(checked.proxy.listeners[0].options.read_your_writes_wait.as_secs(), 60);
+        let problems = wait("61s").map(|_| ()).expect_err("it is too long");
+        assert!(problems.contains("is more than 60 s"), "{problems}");
     }
 
     #[test]

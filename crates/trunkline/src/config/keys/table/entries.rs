@@ -1,7 +1,7 @@
 //! The keys of a `[[server]]` and of a `[[listener]]`.
 
 use trunkline_pool::PoolMode;
-use trunkline_proxy::settings::RouteBy;
+use trunkline_proxy::settings::{ReadYourWrites, RouteBy};
 use trunkline_routing::{Balance, TargetSessionAttrs};
 use trunkline_tls::TlsVersion;
 use trunkline_tls::accept::ClientSslMode;
@@ -157,6 +157,18 @@ pub const LISTENER_KEYS: &[Key<ListenerEntry>] = &[
         "\"session\"",
         word::<_, RouteBy>(|l, w| put_word(&mut l.options.route, w)),
         "`statement` sends requests that only read to standbys, and all else to the primary: for pool_mode `transaction` and target_session_attrs `read-write`. A session reads what it has written.",
+    ),
+    key(
+        "read_your_writes",
+        "\"session\"",
+        word::<_, ReadYourWrites>(|l, w| put_word(&mut l.options.read_your_writes, w)),
+        "With route `statement`, what becomes of a read while no standby is known to show what its session has written: `session`, the primary runs it; `wait`, it waits for `read_your_writes_wait` first; `off`, it may go to a standby that does not show it. A session's `trunkline.read_your_writes` goes before.",
+    ),
+    key(
+        "read_your_writes_wait",
+        "\"100ms\"",
+        KeyKind::Duration(|l, v, s| l.options.read_your_writes_wait.put(v, s)),
+        "How long such a read waits for a standby.",
     ),
     key(
         "balance",
