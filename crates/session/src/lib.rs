@@ -108,7 +108,7 @@ pub use recovery::loss::{LossPlan, RecoveryOptions, ServerLoss};
 pub use rewritten::Rewritten;
 pub use sampling::FirstStatements;
 pub use session::Session;
-pub use session::route::{NotProven, ReadUnit, UnitReading};
+pub use session::route::{NotProven, ReadUnit, TransactionPiece, TransactionReading, UnitReading};
 pub use settings::{
     Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, StatementNames, Tracking,
 };

@@ -18,7 +18,7 @@ struct Owed {
     closed: usize,
 }
 
-/// Settings as messages for a server, and a failed transaction when the session is in one. Prepared statements are
+/// Settings as messages for a server, and the transaction that the session is in when that has failed or nothing was done in it. Prepared statements are
 /// prepared there when they are next used.
 #[derive(Clone, Debug, Default)]
 pub struct Alignment {
@@ -35,6 +35,8 @@ pub struct Alignment {
 enum AlignmentStage {
     /// Settings.
     State,
+    /// A transaction that the client has begun.
+    Begun,
     /// A transaction that fails on purpose.
     Beginning,
     /// It has failed.
@@ -49,6 +51,9 @@ const BEGINS: &[u8] = b"trunkline: transaction lost with its server";
 /// A portal that does not exist. An Execute of it is the shortest way to fail a transaction.
 const FAILS: &[u8] = b"trunkline: server lost";
 
+/// The answer to the client's BEGIN.
+const OWED_BY_BEGIN: Owed = Owed { parsed: 0, bound: 0, executed: 1, closed: 0 };
+
 /// The answers to the transaction that fails on purpose, except the error at its end.
 const OWED_BY_FAILURE: Owed = Owed { parsed: 1, bound: 1, executed: 1, closed: 1 };
 
@@ -59,10 +64,11 @@ impl Alignment {
         self.messages.is_empty()
     }
 
-    /// Whether the server's position has to be queried before this is sent: in a failed transaction it would refuse.
+    /// Whether the server's position has to be queried before this is sent: in a failed transaction it would refuse, and the client's
+    /// is to have no snapshot.
     #[must_use]
     pub fn needs_position_first(&self) -> bool {
-        self.then == AlignmentStage::Beginning
+        self.then != AlignmentStage::Done
     }
 
     /// Reads the answers.
@@ -131,6 +137,18 @@ impl Writer {
         debug_assert!(written.is_ok(), "constants without a NUL");
         write::sync(&mut self.out);
         Alignment { messages: self.out.freeze(), owed, stage, then: AlignmentStage::Beginning }
+    }
+
+    /// The same, followed by the client's BEGIN.
+    pub(crate) fn finish_begun(mut self, begin: &[u8]) -> Alignment {
+        let (mut stage, mut owed) = (AlignmentStage::Begun, OWED_BY_BEGIN);
+        if !self.out.is_empty() {
+            self.sync();
+            (stage, owed) = (AlignmentStage::State, self.owed);
+        }
+        let written = write::query(&mut self.out, begin);
+        debug_assert!(written.is_ok(), "it was read from a short message");
+        Alignment { messages: self.out.freeze(), owed, stage, then: AlignmentStage::Begun }
     }
 
     fn sync(&mut self) {
@@ -251,7 +269,15 @@ impl AlignmentReader {
         let is_complete = self.owed == Owed::default();
         (self.stage, self.owed) = match (self.stage, status) {
             (AlignmentStage::State, Ok(TransactionStatus::Idle)) if is_complete => {
-                (self.then, OWED_BY_FAILURE)
+                let owed = match self.then {
+                    AlignmentStage::Begun => OWED_BY_BEGIN,
+                    AlignmentStage::Beginning => OWED_BY_FAILURE,
+                    AlignmentStage::State | AlignmentStage::Failed | AlignmentStage::Done => Owed::default(),
+                };
+                (self.then, owed)
+            }
+            (AlignmentStage::Begun, Ok(TransactionStatus::InTransaction)) if is_complete => {
+                (AlignmentStage::Done, Owed::default())
             }
             (AlignmentStage::Failed, Ok(TransactionStatus::Failed)) => {
                 (AlignmentStage::Done, Owed::default())

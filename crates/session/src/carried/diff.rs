@@ -22,9 +22,16 @@ pub struct SessionState {
     /// It has had temporary objects.
     pub(crate) knows_temporary_schema: bool,
     pub(crate) status: TransactionStatus,
+    /// The SQL with which its client has begun the transaction, in which nothing was done yet.
+    pub(crate) begin: Option<Arc<[u8]>>,
 }
 
 impl SessionState {
+    /// The transaction of the session was begun by this SQL, without a server; `None` if by a server.
+    pub fn begin(&mut self, sql: Option<Arc<[u8]>>) {
+        self.begin = sql;
+    }
+
     /// Of a session that has just logged in.
     #[must_use]
     pub fn new() -> Self {
@@ -35,6 +42,7 @@ impl SessionState {
             sequences: None,
             knows_temporary_schema: false,
             status: TransactionStatus::Idle,
+            begin: None,
         }
     }
 
@@ -64,7 +72,8 @@ pub fn diff(from: &ConnectionState, to: &SessionState) -> Alignment {
         && (from.sequences.is_none() || from.sequences == to.sequences)
         && from.own == OwnLeft::Nothing
         && !from.contents.has_surplus(from.contents_max)
-        && to.status != TransactionStatus::Failed;
+        && to.status != TransactionStatus::Failed
+        && to.begin.is_none();
     if is_same { Alignment::default() } else { written(from, to) }
 }
 
@@ -92,10 +101,11 @@ fn written(from: &ConnectionState, to: &SessionState) -> Alignment {
         close_foreign(&mut out, there, from, to);
     }
     from.contents.surplus(from.contents_max).into_iter().for_each(|id| out.close(&id.name()));
-    match to.status {
-        TransactionStatus::Failed => out.finish_failed(),
+    match (to.status, &to.begin) {
+        (TransactionStatus::Failed, _) => out.finish_failed(),
+        (TransactionStatus::InTransaction, Some(begin)) => out.finish_begun(begin),
         // No session in a transaction that could go on leaves its server.
-        TransactionStatus::Idle | TransactionStatus::InTransaction => out.finish(),
+        (TransactionStatus::Idle | TransactionStatus::InTransaction, _) => out.finish(),
     }
 }
 
@@ -107,6 +117,7 @@ pub(crate) fn reading(from: &ConnectionState, to: Option<&Arc<Gucs>>) -> Reading
 /// Whether the messages of [`diff`] run something: that leaves the connection without an unnamed statement.
 pub(crate) fn drops_unnamed(from: &ConnectionState, to: &SessionState) -> bool {
     !have_same_settings(from.settings.as_ref(), to.settings.as_ref())
+        || to.begin.is_some()
         || (from.sequences.is_some() && from.sequences != to.sequences)
         || from.statements.as_deref().is_some_and(|there| {
             !has_no_foreign(from, to) && drops_all(from, there, foreign(there, from, to).count())

@@ -105,7 +105,10 @@ impl Session {
             self.discard(entry);
         }
         self.conversation.server_lost();
-        self.conversation.status = TransactionStatus::Idle;
+        // One that was begun without a server is as it was.
+        if self.conversation.status == TransactionStatus::Failed {
+            self.conversation.status = TransactionStatus::Idle;
+        }
         self.client.rewind();
         self.recovery.attempt = Attempt::Idle;
     }
@@ -138,7 +141,10 @@ impl Session {
             (Attempt::Idle | Attempt::Open { .. }, Request::FunctionCall) => {
                 Attempt::Closed(NotRepeatable::FunctionCall)
             }
-            (Attempt::Idle | Attempt::Open { .. }, _) if !class.is_repeatable() => {
+            // What a standby is asked first only reads, or begins a transaction that does.
+            (Attempt::Idle | Attempt::Open { .. }, _)
+                if !class.is_repeatable() && self.recovery.otherwise == Otherwise::Nobody =>
+            {
                 Attempt::Closed(NotRepeatable::SideEffects)
             }
             (Attempt::Idle, _) => self.begin(request),
@@ -203,6 +209,8 @@ impl Session {
                 | BackendTag::NoData
                 | BackendTag::ParameterDescription => {}
                 BackendTag::NoticeResponse if shutdown_notice(body).is_some() || asks_standby_first => {}
+                // The statement behind it may be refused.
+                BackendTag::CommandComplete if asks_standby_first && is_begin(body) => {}
                 BackendTag::ErrorResponse if self.conversation.role == ServerRole::Standby => {
                     let refused = if asks_standby_first { refusal(body) } else { None };
                     let otherwise = refused.map_or(AnswerDecision::Forward, AnswerDecision::Refused);
@@ -234,6 +242,11 @@ pub(crate) enum AnswerDecision {
     Hold,
     Conflict(SqlState),
     Refused(StandbyRefusal),
+}
+
+/// Whether this is the tag of a statement that begins a transaction.
+fn is_begin(tag: &[u8]) -> bool {
+    tag == b"BEGIN\0" || tag == b"START TRANSACTION\0"
 }
 
 /// Whether a chunk has no error at its end: it ends with a ReadyForQuery that does not follow an error or notice,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use trunkline_codec::backend::TransactionStatus;
 
 use super::Session;
+use crate::carried::alignment::{Alignment, Writer};
 use crate::carried::connection::{ConnectionState, OwnLeft, Taint, UnnamedLeft};
 use crate::carried::content::Contents;
 use crate::carried::diff::{SessionState, drops_unnamed, reading};
@@ -30,6 +31,7 @@ impl Session {
             sequences: self.sequences_left(),
             knows_temporary_schema: followed.is_some_and(Followed::knows_temporary_schema),
             status: self.conversation.status,
+            begin: None,
         }
     }
 
@@ -139,11 +141,32 @@ impl Session {
             && self.recovery.deferred_error.is_none()
     }
 
+    /// What a server runs, and the state of its connection then, for another session to have that: the proxy has begun the
+    /// session's transaction there, in which nothing was done. `None` where that is not so, or another session may not have it.
+    #[must_use]
+    pub fn leave_unused_transaction(&self) -> Option<(Alignment, ConnectionState)> {
+        let is_unused = self.is_between_units_of_transaction() && self.is_before_request();
+        if !is_unused
+            || self.conversation.status != TransactionStatus::InTransaction
+            || self.taint_left().is_some()
+        {
+            return None;
+        }
+        let mut out = Writer::default();
+        out.run(b"ROLLBACK");
+        Some((out.finish(), self.connection(None)))
+    }
+
     /// Why no other session may have the connection.
     fn taint(&self) -> Option<Taint> {
         if !self.is_at_rest() {
             return Some(Taint::Lasting(self.pinned().unwrap_or(PinReason::Transaction)));
         }
+        self.taint_left()
+    }
+
+    /// The same with nothing in progress.
+    fn taint_left(&self) -> Option<Taint> {
         let followed = self.carried.followed.as_deref();
         if followed.is_some_and(|followed| followed.unsettled.has_other_functions()) {
             // It may have done what DISCARD ALL does not undo.

@@ -93,8 +93,11 @@ impl Session {
         answer.freeze()
     }
 
-    /// The next request of an idle client gets `error`, and no server gets the request.
+    /// The next request of a client that waits for a server gets `error`, and no server gets the request.
     pub fn refuse_next(&mut self, error: Bytes) {
+        if self.conversation.status == TransactionStatus::InTransaction {
+            return self.fail_transaction(error);
+        }
         self.recovery.deferred_error =
             Some(Box::new(DeferredError { error, delivery: Delivery::NotBegun, is_commit: false }));
     }

@@ -3,9 +3,11 @@
 //! A unit is a Query, or extended messages up to their Sync. Only one that is at hand as a whole, with nothing behind it, is
 //! judged: [`Session::read_unit`]. What the client says of it is in `hints`. Anything that is not proven to read is the primary's.
 
+use trunkline_codec::backend::TransactionStatus;
 use trunkline_codec::frontend::{Describe, Execute, FrontendTag, Parse, Target};
 use trunkline_codec::ids::Lsn;
 
+pub use self::transaction::{TransactionPiece, TransactionReading};
 use super::Session;
 use crate::carried::followed::Followed;
 use crate::conversation::own::Dropping;
@@ -15,6 +17,7 @@ use crate::settings::{RoleReport, RoleTold};
 use crate::sql::fingerprint::Fingerprint;
 use crate::sql::plainness::{NotJudged, Plainness, PlainnessEpoch};
 use crate::sql::reads::{NoRead, is_read};
+use crate::sql::transactions::begins_read_only;
 
 /// What is known of the client's next unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +33,8 @@ pub enum UnitReading {
 /// A unit that reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadUnit {
-    /// The same for units that run the same statements in the same order, but for constants.
+    /// The same for units that run the same statements in the same order, but for constants; another one for those that begin a
+    /// transaction.
     pub key: u64,
     /// The WAL position of the catalog it was judged by: a standby that has not replayed it may have other objects.
     pub position: Option<Lsn>,
@@ -60,6 +64,9 @@ enum CatalogProof {
     /// The client says it.
     Waived,
 }
+
+/// What the keys of units that begin a transaction begin with.
+const TRANSACTION_KEY: u64 = 0x5452_414e_5341_4354;
 
 /// Settings under which a standby does not answer as the primary does, or not at all.
 const PRIMARYS_SETTINGS: [&str; 4] = [
@@ -127,7 +134,9 @@ impl Session {
     }
 
     fn read_unit_by(&self, bytes: &[u8], proof: CatalogProof) -> UnitReading {
-        if !self.may_read_on_standby() {
+        // One whose BEGIN was answered without a server has its status.
+        let status = self.conversation.status;
+        if status == TransactionStatus::Failed || !self.may_read_on_standby(status) {
             return UnitReading::Other(NotProven::Session);
         }
         let unknown = UnitReading::Other(NotProven::Unknown);
@@ -177,13 +186,14 @@ impl Session {
         }
     }
 
-    /// Whether the session is where a unit may go to any server, and its settings are not the primary's matter.
-    fn may_read_on_standby(&self) -> bool {
+    /// Whether the session is where a unit may go to a standby in a transaction of this status, and its settings are not the
+    /// primary's matter.
+    fn may_read_on_standby(&self, status: TransactionStatus) -> bool {
         let followed = self.carried.followed.as_deref();
         let settings = followed.and_then(|followed| followed.settings());
         let has_primarys_setting =
             settings.is_some_and(|settings| PRIMARYS_SETTINGS.iter().any(|key| settings.has(key.as_bytes())));
-        self.is_quiet()
+        self.is_quiet_in(status)
             && self.movability().is_ok()
             && self.recovery.deferred_error.is_none()
             && self.client.dropping == Dropping::Nothing
@@ -266,7 +276,19 @@ impl Session {
         functions.keep_in_use();
         let is_utf8 = self.carried.parameters.is_utf8();
         let mut unit = None;
+        let mut key = match self.conversation.status {
+            TransactionStatus::InTransaction => TRANSACTION_KEY,
+            TransactionStatus::Idle | TransactionStatus::Failed => 0,
+        };
         for Statement { sql, types, .. } in statements {
+            if unit.is_none()
+                && self.conversation.status == TransactionStatus::Idle
+                && begins_read_only(sql).is_some()
+            {
+                // As if it had been answered before the rest came.
+                key = TRANSACTION_KEY;
+                continue;
+            }
             match is_read(sql) {
                 Ok(()) => {}
                 Err(NoRead::BeginsTransaction) => return UnitReading::Other(NotProven::Transaction),
@@ -286,22 +308,28 @@ impl Session {
                 Plainness::Unknown(NotJudged::NoSuchName | NotJudged::Unscannable)
                 | Plainness::NotPlain(_) => return unknown,
             }
-            let ReadUnit { key, epoch: first, may_call_what_writes, .. } =
-                unit.unwrap_or(ReadUnit { key: 0, position: None, epoch, may_call_what_writes: false });
+            let ReadUnit { epoch: first, may_call_what_writes, .. } =
+                unit.unwrap_or(ReadUnit { key, position: None, epoch, may_call_what_writes: false });
             if first != epoch {
                 return unknown;
             }
-            let key = key.rotate_left(7) ^ Fingerprint::of(sql).bits();
+            key = key.rotate_left(7) ^ Fingerprint::of(sql).bits();
             let may_call_what_writes =
                 may_call_what_writes || !is_proven || functions.may_call_what_writes(sql);
             let position = functions.plainness_position();
             let position = if proof == CatalogProof::Waived { position.or(Some(Lsn(0))) } else { position };
             unit = Some(ReadUnit { key, position, epoch, may_call_what_writes });
         }
-        unit.map_or(unknown, UnitReading::Reads)
+        match unit {
+            Some(unit) => UnitReading::Reads(unit),
+            None if key == 0 => unknown,
+            None => UnitReading::Other(NotProven::Transaction),
+        }
     }
 }
 
 mod hints;
+mod transaction;
+
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,7 @@
 //! - [`effect`]: the effect of one statement.
 //! - [`source`]: the source of a function.
 //! - `hinted`: what clients say of where their reads go.
+//! - [`transactions`]: those that only read, and what they may do on a standby.
 //! - [`fingerprint`]: a hash that identifies a statement in a log.
 
 pub(crate) mod calls;
@@ -48,6 +49,7 @@ pub(crate) mod set_config;
 pub(crate) mod source;
 pub(crate) mod superuser_settings;
 pub(crate) mod suspicious_names;
+pub(crate) mod transactions;
 mod utility;
 pub(crate) mod verb;
 

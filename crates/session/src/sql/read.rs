@@ -212,7 +212,7 @@ fn read_suspicious(sql: &[u8], found: &SuspiciousNames) -> Reading {
 }
 
 /// The statements of a Query, without their semicolons; empty ones left out.
-fn split(sql: &[u8]) -> Result<Vec<&[u8]>, Unclear> {
+pub(super) fn split(sql: &[u8]) -> Result<Vec<&[u8]>, Unclear> {
     let mut lexer = Lexer::new(sql);
     let mut statements = Vec::new();
     let (mut start, mut end) = (None, 0);

@@ -338,3 +338,154 @@ fn what_the_client_vouches_for_needs_no_catalog() {
     let reading = unread.read_trusted_unit(&query("SELECT 1"));
     assert!(matches!(reading, UnitReading::Reads(ReadUnit { position: Some(Lsn(0)), .. })), "{reading:?}");
 }
+
+fn begins(session: &mut Session, sql: &str) -> Option<Vec<u8>> {
+    session.begin_without_server(&query(sql), Instant::now(), &mut Nobody).map(|told| told.to_vec())
+}
+
+fn answer_to(tag: &str) -> Vec<u8> {
+    let mut answer = bytes(|out| write::command_complete(out, tag.as_bytes()).expect("short"));
+    answer.extend(bytes(|out| write::ready_for_query(out, TransactionStatus::InTransaction)));
+    answer
+}
+
+#[test]
+fn a_transaction_that_only_reads_begins_before_it_has_a_server() {
+    for (sql, tag) in
+        [("BEGIN READ ONLY", "BEGIN"), ("START TRANSACTION READ ONLY, DEFERRABLE;", "START TRANSACTION")]
+    {
+        let mut session = session();
+        let outside = key_of(&session, &[query("SELECT 1")]);
+        assert_eq!(begins(&mut session, sql), Some(answer_to(tag)), "{sql}");
+        assert_eq!(session.transaction_status(), TransactionStatus::InTransaction);
+        assert_eq!(session.outstanding(), 0);
+        assert!(session.is_between_units_of_transaction() && session.is_before_request());
+        assert_ne!(key_of(&session, &[query("SELECT 1")]), outside, "{sql}");
+        is_other(&session, NotProven::Transaction, &[query("BEGIN READ ONLY")]);
+        is_other(&session, NotProven::Unknown, &[query("COMMIT")]);
+        assert_eq!(begins(&mut session, sql), None, "it has begun");
+    }
+    let mut session = session();
+    let begin = || query("BEGIN READ ONLY");
+    assert_eq!(session.begins_read_only(&[begin(), query("SELECT 1")].concat()), None, "something follows");
+    assert_eq!(session.begins_read_only(&begin()[..10]), None);
+    for sql in ["BEGIN", "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY", "SELECT 1"] {
+        assert_eq!(begins(&mut session, sql), None, "{sql}");
+    }
+    let set = query("SET default_transaction_isolation = 'serializable'");
+    talks(&mut session, &set, &bytes(|out| write::command_complete(out, b"SET").expect("short")));
+    assert_eq!(begins(&mut session, "BEGIN READ ONLY"), None, "only the primary goes on with it");
+}
+
+#[test]
+fn a_connection_begins_the_transaction_that_its_session_has_begun() {
+    let mut session = session();
+    begins(&mut session, "BEGIN READ ONLY").expect("it begins");
+    let mut state = session.state();
+    let from = crate::ConnectionState::logged_in(false, Arc::new(LoginParameters::new(b"")));
+    assert!(crate::diff(&from, &state).is_empty(), "it is not said how it was begun");
+    state.begin(Some(b"BEGIN READ ONLY"[..].into()));
+    let alignment = crate::diff(&from, &state);
+    assert!(alignment.messages.ends_with(&query("BEGIN READ ONLY")) && alignment.needs_position_first());
+    let mut reader = alignment.reader();
+    let step = reader.handle(&answer_to("BEGIN")).expect("it is answered");
+    assert!(step.done);
+    let refused = bytes(|out| {
+        write::command_complete(out, b"BEGIN").expect("short");
+        write::ready_for_query(out, TransactionStatus::Idle);
+    });
+    assert!(alignment.reader().handle(&refused).is_err(), "no transaction has begun");
+}
+
+#[test]
+fn the_first_unit_of_a_transaction_is_sent_again_inside_it() {
+    let mut session = session();
+    begins(&mut session, "BEGIN READ ONLY").expect("it begins");
+    session.ask_standby_first(true);
+    let unit = query("SELECT 1 FROM t");
+    let (now, mut rewritten) = (Instant::now(), Rewritten::default());
+    let step = session.handle_client_renaming(&unit, now, &mut rewritten, &mut Nobody);
+    assert_eq!((step.forward, session.repeatable()), (unit.len(), Ok(())));
+    session.rewind(now);
+    assert_eq!(session.transaction_status(), TransactionStatus::InTransaction);
+    assert!(session.is_before_request());
+}
+
+#[test]
+fn a_series_that_begins_a_transaction_is_judged_by_what_it_reads() {
+    let mut session = session();
+    let run = |sql: &str| [parse("", sql, &[]), bind("", ""), execute("", 0)].concat();
+    let outside = key_of(&session, &[run("SELECT 1"), sync()]);
+    let series = |begin: &str, then: &str| [run(begin), run(then), sync()].concat();
+    let unit = series("BEGIN READ ONLY", "SELECT 1");
+    assert_ne!(key_of(&session, std::slice::from_ref(&unit)), outside);
+    for (begin, then) in [
+        ("BEGIN", "SELECT 1"),
+        ("BEGIN READ ONLY", "SELECT swallows()"),
+        ("BEGIN READ ONLY", "SET TRANSACTION READ WRITE"),
+        ("BEGIN READ ONLY", "COMMIT"),
+    ] {
+        assert!(matches!(session.read_unit(&series(begin, then)), UnitReading::Other(_)), "{begin}; {then}");
+    }
+    is_other(&session, NotProven::Transaction, &[run("BEGIN READ ONLY"), sync()]);
+    // It may be sent again as a whole where a standby is asked first.
+    session.ask_standby_first(true);
+    let (now, mut rewritten) = (Instant::now(), Rewritten::default());
+    session.handle_client_renaming(&unit, now, &mut rewritten, &mut Nobody);
+    assert_eq!(session.repeatable(), Ok(()));
+    session.rewind(now);
+    assert_eq!(session.transaction_status(), TransactionStatus::Idle);
+}
+
+#[test]
+fn inside_a_transaction_all_is_judged_up_to_each_sync_and_flush() {
+    let mut session = session();
+    begins(&mut session, "BEGIN READ ONLY").expect("it begins");
+    let run = |sql: &str, rows| [parse("", sql, &[]), bind("", ""), execute("", rows)].concat();
+    let goes_on = |session: &Session, bytes: &[u8], length, ends, position| {
+        assert_eq!(session.read_in_transaction(bytes), TransactionReading::GoesOn(length, ends, position));
+    };
+    let read = [run("SELECT reads(1) FROM t", 10), sync()].concat();
+    for length in 0..read.len() {
+        assert_eq!(session.read_in_transaction(&read[..length]), TransactionReading::Incomplete, "{length}");
+    }
+    let shown = Some(Lsn(100));
+    goes_on(&session, &read, read.len(), TransactionPiece::Unit, shown);
+    // What follows is judged by itself.
+    let more = [&read[..], &query("LISTEN a")].concat();
+    goes_on(&session, &more, read.len(), TransactionPiece::Unit, shown);
+    let flushed = [&run("SELECT 1", 0)[..], FLUSH].concat();
+    goes_on(&session, &[&flushed[..], &sync()].concat(), flushed.len(), TransactionPiece::Flushed, shown);
+    let portal = [execute("opened_before", 10), sync()].concat();
+    goes_on(&session, &portal, portal.len(), TransactionPiece::Unit, None);
+}
+
+#[test]
+fn inside_a_transaction_nothing_goes_on_that_only_the_primary_may_run() {
+    let mut session = session();
+    begins(&mut session, "BEGIN READ ONLY").expect("it begins");
+    let run = |sql: &str| [parse("", sql, &[]), bind("", ""), execute("", 0)].concat();
+    for sql in ["SELECT swallows()", "SELECT missing()", "LISTEN a", "SELECT 1; SELECT 2"] {
+        assert_eq!(session.read_in_transaction(&query(sql)), TransactionReading::Other, "{sql}");
+        assert_eq!(
+            session.read_in_transaction(&[run(sql), sync()].concat()),
+            TransactionReading::Other,
+            "{sql}"
+        );
+    }
+    let behind_the_end = [run("COMMIT"), run("SELECT 1"), sync()].concat();
+    assert_eq!(session.read_in_transaction(&behind_the_end), TransactionReading::Other);
+    assert_eq!(
+        session.read_in_transaction(&[bind("", "unknown"), sync()].concat()),
+        TransactionReading::Other
+    );
+    let long = query(&format!("SELECT '{}'", "x".repeat(UNIT_BYTES_MAX)));
+    assert_eq!(session.read_in_transaction(&long), TransactionReading::Other);
+    for sql in ["COMMIT", "INSERT INTO t VALUES (1)", "FETCH c"] {
+        let unit = query(sql);
+        assert!(matches!(session.read_in_transaction(&unit), TransactionReading::GoesOn(..)), "{sql}");
+    }
+    session.fail_transaction(bytes(|out| write::ready_for_query(out, TransactionStatus::Failed)).into());
+    assert_eq!(session.transaction_status(), TransactionStatus::Failed);
+    assert!(session.has_deferred_error() && !session.is_between_units_of_transaction());
+}
