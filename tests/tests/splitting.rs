@@ -102,7 +102,7 @@ fn reads_go_to_replicas_and_all_else_to_the_primary() {
             assert_eq!(reason_of(&endpoint, &mut wire, sql), reason, "{sql}");
         }
     }
-    assert_eq!(reason_of(&endpoint, &mut wire, "BEGIN READ ONLY"), "transaction");
+    assert_eq!(reason_of(&endpoint, &mut wire, "BEGIN"), "transaction");
     run(&mut wire, "COMMIT");
     run(&mut wire, "SET default_transaction_isolation = 'serializable'");
     assert_eq!(reason_of(&endpoint, &mut wire, "SELECT n FROM plain_reads"), "session");

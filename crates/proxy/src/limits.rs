@@ -318,3 +318,10 @@ pub(crate) const STANDBY_ASKED_AGAIN: Duration = Duration::from_millis(1);
 
 /// ... and, twice as long each time, at most.
 pub(crate) const STANDBY_ASKED_SELDOM: Duration = Duration::from_millis(32);
+
+/// How long a transaction that only reads has no server while its client sends nothing: its time is that of its first statement,
+/// and no server counts how long it is idle.
+pub(crate) const TRANSACTION_HOLD: Duration = Duration::from_millis(100);
+
+/// How long a request inside such a transaction waits for what it is judged by.
+pub(crate) const TRANSACTION_PATIENCE: Duration = Duration::from_secs(5);

@@ -195,8 +195,9 @@ impl Relay {
             Arc::make_mut(&mut own).settle(&self.worker.shared.defaults, names.of_login(), &told);
         }
         let told = own.without_outdated(told);
-        let (worker, criteria, state) =
+        let (worker, criteria, mut state) =
             (Rc::clone(&self.worker), self.context.criteria.clone(), self.session.state());
+        state.begin(self.held_begin());
         let (seat, last) = (self.context.seat.as_deref().cloned(), self.last_server());
         Some(NextLogin { worker, criteria, login, names, own, told, state, seat, last, start: None })
     }

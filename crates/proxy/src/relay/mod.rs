@@ -310,8 +310,8 @@ impl Relay {
 
     /// Runs the pumps that have something to do, again while one makes work for the other.
     fn relay(&mut self, cx: &mut Context<'_>) -> Next {
-        if self.leaves_young_standby() {
-            return Next::Again;
+        if let Some(next) = self.chooses_first(cx) {
+            return next;
         }
         if self.context.sequences.is_kept()
             && self.client.may_read()

@@ -337,7 +337,7 @@ impl Relay {
     }
 
     /// The client closed its sending side: so does the proxy towards the server, after the last byte.
-    fn client_left(&mut self) {
+    pub(super) fn client_left(&mut self) {
         let cut_message = self.to_server.input.take_held();
         self.to_server.push_pending(&cut_message);
         self.session.handle_client_eof();

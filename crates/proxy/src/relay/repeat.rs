@@ -129,7 +129,7 @@ impl Relay {
         self.watch.ends_pause();
         match outcome {
             Ok(taken) => {
-                self.repeat_since(cause, since);
+                self.repeat_in_place(cause, since);
                 self.context.own = own;
                 self.attach(taken, self.waited(since));
                 self.watch.must_look();
@@ -179,7 +179,7 @@ impl Relay {
         self.repeat_since(cause, Instant::now());
     }
 
-    fn repeat_since(&mut self, cause: RepeatCause, since: Instant) {
+    pub(super) fn repeat_since(&mut self, cause: RepeatCause, since: Instant) {
         let Some(ServerConnection { lease, name, .. }) = self.server.connection() else { return };
         let Some(request) = self.journal.take() else { return };
         let (fingerprint, from) = (self.session.fingerprint(&request), lease.server());

@@ -20,6 +20,7 @@ mod min_lsn;
 mod rest;
 mod shown;
 mod state;
+mod transaction;
 mod waiting;
 
 use std::cell::Cell;
@@ -29,13 +30,16 @@ use std::time::Instant;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_routing::eligible::shows;
 use trunkline_routing::{Floor, FloorPosition, TargetSessionAttrs};
-use trunkline_session::{Hints, NotProven, RouteHint, ServerRole, StandbyRefusal, UnitReading};
+use trunkline_session::{
+    Hints, NotProven, RouteHint, ServerRole, StandbyRefusal, TransactionStatus, UnitReading,
+};
 use trunkline_telemetry::metrics::{PoolCloseReason, RouteReason};
 use trunkline_topology::{ServerId, Snapshot};
 
 use self::shown::{Standbys, standbys};
 pub(super) use self::state::Split;
-use self::state::{Lesson, SplitSide, StandbyConnection, UnitPlace, Visit};
+use self::state::{Lesson, SplitSide, StandbyConnection, UnitPlace, Visit, WithinOn};
+use self::transaction::give_back_unused;
 use self::waiting::MissingPosition;
 use super::attachment::Attachment;
 use super::buffer::Chunk;
@@ -83,6 +87,8 @@ impl Relay {
             came_at: now,
             missing: MissingPosition::Nothing,
             wait: None,
+            held: None,
+            behind: Vec::new(),
         }));
     }
 
@@ -90,11 +96,12 @@ impl Relay {
     pub(super) fn route_unit(&mut self, cx: &mut Context<'_>) -> Option<Next> {
         self.context.split.as_ref()?;
         let worker = std::rc::Rc::clone(&self.worker);
+        self.read_behind();
         loop {
             let is_again = self.to_server.input.has_read_ahead();
             let mut buffer = worker.buffer.borrow_mut();
             let length = match self.to_server.poll_chunk(cx, &mut self.client, &mut buffer) {
-                Poll::Pending => return Some(Next::Wait),
+                Poll::Pending => return Some(self.begins_late().unwrap_or(Next::Wait)),
                 Poll::Ready(Chunk::Bytes(length)) => length,
                 Poll::Ready(Chunk::Eof) => return Some(Next::End(self.say(&[]))),
                 Poll::Ready(Chunk::Broken) => return Some(Next::End(Ending::Silent)),
@@ -114,9 +121,17 @@ impl Relay {
                 self.repeats = 0;
                 self.unit_comes();
             }
+            if reading == UnitReading::Other(NotProven::Transaction)
+                && let Some(next) = self.hold_transaction(cx, chunk)
+            {
+                return Some(next);
+            }
             self.to_server.input.process_again(Vec::new());
             return match self.hinted(chunk, reading) {
-                Ok(reading) => self.choose_side(chunk, reading),
+                Ok(reading) => self.choose_side(chunk, reading).or_else(|| {
+                    // A connection that is as the session left its last one lacks the transaction.
+                    self.held_begin().map(|_begin| self.search(None, Instant::now()))
+                }),
                 Err(invalid) => Some(self.refuse_hint(&invalid)),
             };
         }
@@ -301,25 +316,18 @@ impl Relay {
         looked.max(told.map(|told| told.asked_at)).is_none_or(|known| server.since > known)
     }
 
-    /// Gives the connection back that has just been taken if it is too young for the unit, which then goes to the primary: the next
-    /// look at its server tells more. `false` if it will do.
-    pub(super) fn leaves_young_standby(&mut self) -> bool {
-        let Some(split) = &mut self.context.split else { return false };
-        if !std::mem::replace(&mut split.is_young, false) {
-            return false;
-        }
-        self.part_from_standby(StandbyConnection::AsBefore);
-        if let Some(split) = &mut self.context.split {
-            split.refused = Some(Lesson::Young);
-        }
-        true
+    /// What is done before the pumps; `None` if they go on. Gives the connection back that has just been taken if it is too young
+    /// for the unit, which then goes to the primary: the next look at its server tells more.
+    #[inline]
+    pub(super) fn chooses_first(&mut self, cx: &mut Context<'_>) -> Option<Next> {
+        if self.context.split.is_none() { None } else { self.chooses_before_pumps(cx) }
     }
 
     /// Whether the client must wait: what it sends next may not go where the present unit goes.
     #[inline]
     pub(super) fn holds_next_unit(&self) -> bool {
         self.context.split.as_ref().is_some_and(|split| match split.place {
-            UnitPlace::OnStandby(_) | UnitPlace::ReadOnPrimary(_) => {
+            UnitPlace::OnStandby(_) | UnitPlace::ReadOnPrimary(_) | UnitPlace::Within(_) => {
                 matches!(self.server, Attachment::Attached(_)) && !self.to_server.input.has_read_ahead()
             }
             UnitPlace::Undecided | UnitPlace::NotRun | UnitPlace::OnPrimary => false,
@@ -330,14 +338,18 @@ impl Relay {
     pub(super) fn unit_ends(&mut self) {
         let is_primary = self.session.server_role() == ServerRole::Primary || self.is_promoted();
         let (shared, now) = (&self.worker.shared, Instant::now());
+        let is_begun = self.session.transaction_status() == TransactionStatus::InTransaction;
         let Some(split) = &mut self.context.split else { return };
         if !matches!(self.server, Attachment::Attached(_)) {
             return;
         }
+        // Its next server begins it again, if nothing was done in it.
+        split.held = split.held.take().filter(|_| is_begun);
         let failed = split.failed.take();
         let has_written = match std::mem::replace(&mut split.place, UnitPlace::Undecided) {
             // It was promoted meanwhile, and has run it as a primary does.
             UnitPlace::OnStandby(_) if is_primary => true,
+            UnitPlace::Within(within) => within.on == WithinOn::Standby && is_primary,
             UnitPlace::OnStandby(unit) => {
                 match failed {
                     None => split.has_run(unit),
@@ -410,6 +422,7 @@ impl Relay {
     fn part_from_standby(&mut self, how: StandbyConnection) {
         let is_as_before = how == StandbyConnection::AsBefore;
         let state = self.session.check_in_state().ok().filter(|_| is_as_before);
+        let unused = self.session.leave_unused_transaction().filter(|_| is_as_before);
         let parting = self.context.cancel.part();
         let defaults = self.context.own.digest();
         let is_known = !self.context.own.is_unconfirmed() && !self.context.own.is_asked();
@@ -418,11 +431,13 @@ impl Relay {
         self.unit_is_not_run();
         let Some(left) = self.release() else { return };
         self.session.connection_left();
-        match state {
-            Some(state) if left.member.is_some() && is_known && parting == Parting::Now => {
+        let may_keep = left.member.is_some() && is_known && parting == Parting::Now;
+        match (state, unused) {
+            (Some(state), _) if may_keep => {
                 self.worker.check_in_under(&self.live, left, state, defaults, answered_at);
             }
-            Some(_) | None => {
+            (None, Some(unused)) if may_keep => give_back_unused(&self.worker, left, unused, defaults),
+            (Some(_) | None, _) => {
                 if left.member.is_some() {
                     self.worker.metrics.pool_closed.one(PoolCloseReason::Pinned);
                 }

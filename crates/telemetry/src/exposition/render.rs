@@ -192,7 +192,7 @@ fn routed(out: &mut Exposition, metrics: &Metrics) {
     out.family(
         "trunkline_requests_routed_total",
         Type::Counter,
-        "Requests of listeners with route \"statement\", by the reason of where they went: proven and trusted to a standby, all others to the primary.",
+        "Requests of listeners with route \"statement\", by the reason of where they went: proven and trusted to a standby, given_up to none, all others to the primary.",
     );
     for reason in RouteReason::ALL {
         out.sample(&[("reason", reason.word())], count(reason));

@@ -175,6 +175,8 @@ labels! {
         Refused = "refused",
         /// To the primary: no standby is up.
         NoStandby = "no_standby",
+        /// Nowhere: a transaction that only reads has failed, since only the primary may run what comes next in it.
+        GivenUp = "given_up",
     }
 }
 

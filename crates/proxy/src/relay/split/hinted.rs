@@ -36,6 +36,15 @@ impl Relay {
     /// # Errors
     /// For a hint that cannot have its value: the unit goes to no server.
     pub(super) fn hinted(&mut self, unit: &[u8], reading: UnitReading) -> Result<UnitReading, HintRefusal> {
+        let hinted = self.with_hints(unit, reading);
+        if hinted.is_err() && self.held_begin().is_some() {
+            // Within a transaction such a hint says nothing.
+            return Ok(UnitReading::Other(NotProven::Unknown));
+        }
+        hinted
+    }
+
+    fn with_hints(&mut self, unit: &[u8], reading: UnitReading) -> Result<UnitReading, HintRefusal> {
         let reading = self.trusted(unit, reading)?;
         if let (UnitReading::Reads(_), Some(split)) = (reading, &self.context.split)
             && split.hints.route != Some(RouteHint::Primary)

@@ -1,13 +1,15 @@
 //! What becomes of the connection of such a session once its request is answered.
 
 use std::task::Context;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{ErrorReport, error_response};
 use trunkline_session::PinReason;
+use trunkline_telemetry::metrics::RepeatCause;
 
-use super::state::UnitPlace;
+use super::state::{UnitPlace, Within, WithinOn};
 use crate::relay::attachment::Attachment;
 use crate::relay::{Ending, Relay};
 
@@ -15,19 +17,28 @@ impl Relay {
     /// The session is idle, and has perhaps given its connection back: sees to it that its client is read again. `Some` if it cannot
     /// go on.
     pub(in crate::relay) fn split_rests(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
+        self.context.split.as_ref()?;
+        self.rests_within(cx);
         let split = self.context.split.as_mut()?;
-        if !self.client.may_read() {
+        if !self.client.may_read() && split.behind.is_empty() {
             return None;
         }
         match (&self.server, split.place) {
             // What it has sent meanwhile was not looked at.
             (Attachment::Detached, _) => cx.waker().wake_by_ref(),
-            (Attachment::Attached(_), UnitPlace::ReadOnPrimary(_)) if self.session.is_idle() => {
+            (
+                Attachment::Attached(_),
+                UnitPlace::ReadOnPrimary(_) | UnitPlace::Within(Within { on: WithinOn::Primary, .. }),
+            ) if self.session.is_idle() => {
                 // It keeps its connection, and all that it does goes there.
                 split.place = UnitPlace::OnPrimary;
+                self.read_behind();
                 cx.waker().wake_by_ref();
             }
-            (Attachment::Attached(_), UnitPlace::OnStandby(_)) if self.session.is_idle() => {
+            (
+                Attachment::Attached(_),
+                UnitPlace::OnStandby(_) | UnitPlace::Within(Within { on: WithinOn::Standby, .. }),
+            ) if self.session.is_idle() => {
                 return self.leaves_standby(cx);
             }
             (Attachment::Attached(_) | Attachment::Queued(_) | Attachment::Taking(_), _) => {}
@@ -61,6 +72,15 @@ impl Relay {
                 error_response(&mut error, &ErrorReport::fatal(SqlState::PROGRAM_LIMIT_EXCEEDED, message));
                 Some(self.say(&error))
             }
+        }
+    }
+
+    /// The unit is sent again to a server of the same side that is there already.
+    pub(in crate::relay) fn repeat_in_place(&mut self, cause: RepeatCause, since: Instant) {
+        let place = self.context.split.as_ref().map(|split| split.place);
+        self.repeat_since(cause, since);
+        if let (Some(split), Some(place)) = (&mut self.context.split, place) {
+            split.place = place;
         }
     }
 }

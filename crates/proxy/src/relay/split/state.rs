@@ -1,6 +1,7 @@
 //! What a session remembers whose requests go to standbys or the primary.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Instant;
 
 use trunkline_codec::sqlstate::SqlState;
@@ -49,6 +50,18 @@ pub(in crate::relay) struct Split {
     pub(super) missing: MissingPosition,
     /// It waits for that.
     pub(super) wait: Option<StandbyWait>,
+    /// The transaction that its client has begun and no server yet.
+    pub(super) held: Option<Box<HeldTransaction>>,
+    /// What its client has sent behind the unit that its server has.
+    pub(super) behind: Vec<u8>,
+}
+
+/// A transaction whose BEGIN was answered without a server.
+#[derive(Debug)]
+pub(super) struct HeldTransaction {
+    /// The SQL that begins it.
+    pub(super) sql: Arc<[u8]>,
+    pub(super) since: Instant,
 }
 
 /// How many units a session remembers that have run on standbys.
@@ -63,6 +76,37 @@ pub(super) enum UnitPlace {
     NotRun,
     ReadOnPrimary(ReadUnit),
     OnPrimary,
+    /// In a transaction that only reads, the first unit of which has run.
+    Within(Within),
+}
+
+/// Where a transaction is that only reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Within {
+    /// Of its first unit.
+    pub(super) key: u64,
+    pub(super) on: WithinOn,
+    pub(super) step: WithinStep,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WithinOn {
+    Standby,
+    /// No standby would do for its first unit. It has only read so far.
+    Primary,
+}
+
+/// What is done with what comes next in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WithinStep {
+    /// It is read as soon as the client sends it.
+    Between,
+    /// The same, inside a unit.
+    Flushed,
+    /// Its server has a whole unit, and may not have answered all of it.
+    Running,
+    /// Since then it waits for the catalog.
+    Unjudged(Instant),
 }
 
 /// What a refusal teaches.
