@@ -2,6 +2,7 @@
 
 mod fixture;
 mod functions;
+mod read_only;
 mod series;
 mod sessions;
 mod statements;
@@ -14,8 +15,15 @@ pub(super) use fixture::FIXTURE;
 
 const ROWS: &str = "SELECT 'rows', count(*) FROM torture.ported";
 pub(super) fn cases() -> Vec<Scenario> {
-    [functions::cases(), statements::cases(), transactions::cases(), series::cases(), sessions::cases()]
-        .concat()
+    [
+        functions::cases(),
+        statements::cases(),
+        transactions::cases(),
+        read_only::cases(),
+        series::cases(),
+        sessions::cases(),
+    ]
+    .concat()
 }
 
 /// There is one row.
