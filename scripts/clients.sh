@@ -4,14 +4,15 @@ set -u
 
 usage() {
     cat <<'END'
-Usage: clients.sh reads|writes [COUNT] [PAUSE]
+Usage: clients.sh reads|writes|both [COUNT] [PAUSE]
 
 Connects as the PG* environment says, asks once, and leaves: COUNT times (0 = two clients, until ended), PAUSE seconds
 apart (0.02).
 
   reads   BEGAN_MS ENDED_MS SERVER NEWEST_ID      the server that answered, and the newest row of ynar it has
   writes  BEGAN_MS ENDED_MS written ID          a row that was inserted
-  either  BEGAN_MS ENDED_MS ERROR TEXT          what the client was told
+  both    BEGAN_MS ENDED_MS SERVER ID SERVER NEWEST_ID   a row that was inserted, then a read, each with its server
+  any     BEGAN_MS ENDED_MS ERROR TEXT          what the client was told
 END
 }
 
@@ -21,6 +22,7 @@ now_ms() { local now=${EPOCHREALTIME/[.,]/}; printf -v "$1" '%s' "${now%???}"; }
 case "${1:-}" in
     reads) sql="SELECT current_setting('cluster_name') || ' ' || COALESCE(max(id), 0) FROM ynar" ;;
     writes) sql="INSERT INTO ynar (info) VALUES ('written by a script') RETURNING 'written ' || id" ;;
+    both) sql="INSERT INTO ynar (info) VALUES ('written by a script') RETURNING current_setting('cluster_name') || ' ' || id" ;;
     -h | --help)
         usage
         exit 0
@@ -31,16 +33,19 @@ case "${1:-}" in
         ;;
 esac
 count=${2:-0} pause=${3:-0.02} done=0 began=0 ended=0
+requests=(-c "$sql")
+# A request of its own, by the same session.
+[ "$1" != both ] || requests+=(-c "SELECT current_setting('cluster_name') || ' ' || max(id) FROM ynar")
 export PGAPPNAME=clients.sh PGCONNECT_TIMEOUT=${PGCONNECT_TIMEOUT:-15}
 
 converse() {
     while [ "$count" -eq 0 ] || [ "$done" -lt "$count" ]; do
         now_ms began
-        answer=$(psql -XAtqc "$sql" 2>&1)
+        answer=$(psql -XAtq "${requests[@]}" 2>&1)
         status=$?
         now_ms ended
         if [ "$status" -eq 0 ]; then
-            printf '%s %s %s\n' "$began" "$ended" "$answer"
+            printf '%s %s %s\n' "$began" "$ended" "${answer//$'\n'/ }"
         else
             printf '%s %s ERROR %s\n' "$began" "$ended" "${answer//$'\n'/ | }"
         fi

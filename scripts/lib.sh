@@ -96,6 +96,7 @@ locate() {
         : "${PGHOST:=127.0.0.1}" "${PGPORT:?run inside trunkline demo --exec}"
         READS_HOST=$PGHOST READS_PORT=${TRUNKLINE_READS_PORT:-$PGPORT}
         WRITES_HOST=$PGHOST WRITES_PORT=${TRUNKLINE_WRITES_PORT:?run inside trunkline demo --exec}
+        SPLIT_PORT=${TRUNKLINE_SPLIT_PORT:-}
         [ "$VIA" = trunkline ] || [ -n "${TRUNKLINE_READS_PORT:-}" ] || die "the demo has no HAProxy of its own"
     else
         SETUP=compose
@@ -103,7 +104,7 @@ locate() {
             "start the project (docker compose up -d --build), or run trunkline demo --exec scripts/$PROGRAM."
         compose ps 2>/dev/null | grep -q trunkline || die "the compose project does not run" \
             "docker compose up -d --build starts it."
-        WRITES_HOST=trunkline WRITES_PORT=5431
+        WRITES_HOST=trunkline WRITES_PORT=5431 SPLIT_PORT=5436
         case "$VIA" in
             trunkline) READS_HOST=trunkline READS_PORT=5434 ;;
             haproxy) READS_HOST=haproxy READS_PORT=5435 ;;

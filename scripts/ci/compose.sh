@@ -174,6 +174,7 @@ on_compose() {
     compose --profile haproxy up -d --build >"$scratch/up" 2>&1 || { tail -n 30 "$scratch/up"; failed+=("docker compose up"); return; }
     say "the project was up after $((SECONDS - begun)) s"
     run scripts/test_lb.sh 20
+    run scripts/test_split.sh 20
     run scripts/test_failover.sh
     run scripts/test_lag.sh
     run scripts/test_primary_failback.sh
@@ -188,7 +189,7 @@ on_compose() {
 
 on_demo() {
     local script
-    for script in "test_lb.sh 20" test_failover.sh test_lag.sh test_primary_failback.sh "profile_query.sh -n 5" "monitor.sh -n 1"; do
+    for script in "test_lb.sh 20" "test_split.sh 20" test_failover.sh test_lag.sh test_primary_failback.sh "profile_query.sh -n 5" "monitor.sh -n 1"; do
         # A cluster for each, so that none waits for what another one broke.
         run "$TRUNKLINE_BIN" demo --auth verify --max-lag 2s --exec "scripts/$script"
     done

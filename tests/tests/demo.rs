@@ -29,6 +29,11 @@ fn exec_finds_a_live_cluster_and_its_status_is_the_demos() {
          test \"$(psql -XAtqc 'SELECT pg_is_in_recovery()' -p $TRUNKLINE_WRITES_PORT)\" = f
          ls -d $TRUNKLINE_DEMO_DIR/primary $TRUNKLINE_DEMO_DIR/replica1 $TRUNKLINE_DEMO_DIR/replica2
          test -n \"$TRUNKLINE_HTTP\"
+         both() { psql -XAtq -p $TRUNKLINE_SPLIT_PORT -c \"$1 current_setting('cluster_name')\"; }
+         both \"INSERT INTO ynar (info) VALUES ('new') RETURNING\" | grep -x primary
+         # Until the catalog is read, reads go to the primary, too.
+         tries=0
+         until both SELECT | grep -x 'replica.'; do tries=$((tries + 1)); test $tries -lt 200; done
          echo \"directory: $TRUNKLINE_DEMO_DIR\"
          exit 7",
     );
@@ -71,9 +76,12 @@ fn commands_find_the_demos_admin_socket_by_themselves() {
 fn options_choose_replicas_and_authentication() {
     let output = demo(
         &["--replicas", "1", "--auth", "verify"],
-        "set -e; psql -XAtqc 'SHOW cluster_name'; test ! -e $TRUNKLINE_DEMO_DIR/replica2",
+        "set -e; psql -XAtqc 'SHOW cluster_name'; test ! -e $TRUNKLINE_DEMO_DIR/replica2; test -n \"$TRUNKLINE_SPLIT_PORT\"",
     );
     assert!(output.status.success() && text(&output).contains("replica1"), "{}", text(&output));
+    // A client keeps the server that it has logged in to.
+    let relayed = demo(&["--replicas", "1", "--auth", "relay"], "test -z \"$TRUNKLINE_SPLIT_PORT\"");
+    assert!(relayed.status.success(), "{}", text(&relayed));
 }
 
 #[test]
@@ -170,7 +178,7 @@ fn named<'a>(banner: &'a [String], what: &str) -> &'a str {
 fn with_tls_anybody_can_paste_what_the_banner_names_into_a_shell() {
     let (mut child, banner, _more) = shown_by(&["--tls"]);
     let sql = "SELECT current_setting('cluster_name'), ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
-    let outputs = ["reads", "writes"].map(|what| {
+    let outputs = ["reads", "writes", "split"].map(|what| {
         let command = format!("psql {} -XAtc \"{sql}\"", named(&banner, what));
         let mut shell = Command::new("sh");
         if Uid::effective().is_root() {
@@ -183,7 +191,8 @@ fn with_tls_anybody_can_paste_what_the_banner_names_into_a_shell() {
     });
     interrupt(&child);
     eventually(Duration::from_secs(20), "the demo ends", || child.try_wait().unwrap().is_some());
-    assert_eq!(outputs.each_ref().map(text), ["replica1|t\n", "primary|t\n"]);
+    // Statistics of connections are the primary's.
+    assert_eq!(outputs.each_ref().map(text), ["replica1|t\n", "primary|t\n", "primary|t\n"]);
 }
 
 #[test]

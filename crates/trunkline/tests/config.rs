@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use trunkline::config::checked::{CheckedConfig, settings};
-use trunkline::config::flags::{Flags, ListenerFlag, ServerFlag};
+use trunkline::config::flags::{FlagSessions, Flags, ListenerFlag, ServerFlag};
 use trunkline::config::raw::ConfigPurpose;
 use trunkline::config::{ConfigSources, Loaded, Problems, file, keys, load, sample};
 use trunkline_health::JudgeSettings;
-use trunkline_proxy::settings::AuthMode;
+use trunkline_pool::PoolMode;
+use trunkline_proxy::settings::{AuthMode, RouteBy};
 use trunkline_routing::{Fallback, TargetSessionAttrs};
 use trunkline_tls::TlsVersion;
 use trunkline_tls::accept::ClientSslMode;
@@ -250,7 +251,7 @@ fn a_wrong_variable_is_named() {
 #[test]
 fn flags_suffice_without_a_file() {
     let server = |flag, role, text: &str| ServerFlag { flag, role, text: text.to_owned() };
-    let listener = |flag, name, attrs, text: &str| ListenerFlag { flag, name, attrs, text: text.to_owned() };
+    let listener = |flag, sessions, text: &str| ListenerFlag { flag, sessions, text: text.to_owned() };
     let flags = Flags {
         file: None,
         purpose: ConfigPurpose::Proxy,
@@ -260,8 +261,9 @@ fn flags_suffice_without_a_file() {
             server("--replica", ExpectedRole::Replica, "db3:5433"),
         ],
         listeners: vec![
-            listener("--reads", "reads", TargetSessionAttrs::PreferStandby, "127.0.0.1:5434"),
-            listener("--writes", "writes", TargetSessionAttrs::ReadWrite, "localhost:5431"),
+            listener("--reads", FlagSessions::Reads, "127.0.0.1:5434"),
+            listener("--writes", FlagSessions::Writes, "localhost:5431"),
+            listener("--split", FlagSessions::Split, "127.0.0.1:5436"),
         ],
         values: vec![
             ("monitor.conninfo", "--monitor", "user=u password='a b' dbname=d".to_owned()),
@@ -273,6 +275,8 @@ fn flags_suffice_without_a_file() {
     assert_eq!(names, ["primary", "replica1", "db3"]);
     assert_eq!(proxy.listeners[1].options.target_session_attrs, TargetSessionAttrs::ReadWrite);
     assert_eq!(proxy.listeners[1].address.to_string(), "127.0.0.1:5431");
+    let split = &proxy.listeners[2].options;
+    assert_eq!((split.route, split.pool_mode), (RouteBy::Statement, Some(PoolMode::Transaction)));
     assert_eq!(proxy.health.login.config.get_password(), Some(&b"a b"[..]));
     assert_eq!(proxy.auth.mode, AuthMode::Verify);
 }

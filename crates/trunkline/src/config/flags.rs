@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use trunkline_pool::PoolMode;
+use trunkline_proxy::settings::{ListenerOptions, RouteBy};
 use trunkline_routing::TargetSessionAttrs;
 use trunkline_topology::ExpectedRole;
 
@@ -40,12 +42,44 @@ pub struct ServerFlag {
 pub struct ListenerFlag {
     /// The flag.
     pub flag: &'static str,
-    /// The name it stands for.
-    pub name: &'static str,
-    /// What its sessions may have.
-    pub attrs: TargetSessionAttrs,
+    /// Whose sessions come there.
+    pub sessions: FlagSessions,
     /// `address:port`.
     pub text: String,
+}
+
+/// Whose sessions come to a listener that is given by a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlagSessions {
+    /// Those that read.
+    Reads,
+    /// Those that write.
+    Writes,
+    /// Those that do both: a server is chosen for each request.
+    Split,
+}
+
+impl FlagSessions {
+    /// The name of the listener.
+    fn name(self) -> &'static str {
+        match self {
+            FlagSessions::Reads => "reads",
+            FlagSessions::Writes => "writes",
+            FlagSessions::Split => "split",
+        }
+    }
+
+    fn put(self, options: &mut ListenerOptions) {
+        match self {
+            FlagSessions::Reads => options.target_session_attrs = TargetSessionAttrs::PreferStandby,
+            FlagSessions::Writes => options.target_session_attrs = TargetSessionAttrs::ReadWrite,
+            FlagSessions::Split => {
+                options.target_session_attrs = TargetSessionAttrs::ReadWrite;
+                options.pool_mode = Some(PoolMode::Transaction);
+                options.route = RouteBy::Statement;
+            }
+        }
+    }
 }
 
 /// Flags that say which servers there are and how they are judged.
@@ -129,11 +163,11 @@ impl Flags {
     /// Adds what the proxy's own flags say.
     #[must_use]
     pub fn with_proxy(mut self, given: &ProxyFlags) -> Self {
-        let listener = |flag, name, attrs, text: &Option<String>| {
-            text.clone().map(|text| ListenerFlag { flag, name, attrs, text })
+        let listener = |flag, sessions, text: &Option<String>| {
+            text.clone().map(|text| ListenerFlag { flag, sessions, text })
         };
-        self.listeners.extend(listener("--reads", "reads", TargetSessionAttrs::PreferStandby, &given.reads));
-        self.listeners.extend(listener("--writes", "writes", TargetSessionAttrs::ReadWrite, &given.writes));
+        self.listeners.extend(listener("--reads", FlagSessions::Reads, &given.reads));
+        self.listeners.extend(listener("--writes", FlagSessions::Writes, &given.writes));
         self.values.extend(written(&[
             ("admin.socket", "--admin", &given.admin),
             ("auth.mode", "--auth", &given.auth),
@@ -216,12 +250,12 @@ fn put_server(given: &ServerFlag, raw: &mut RawConfig, problems: &mut Problems) 
 }
 
 fn put_listener(given: &ListenerFlag, raw: &mut RawConfig, problems: &mut Problems) {
-    let source = Source::Flag(given.flag);
-    let known = raw.listeners.iter().position(|listener| listener.name.value.as_deref() == Some(given.name));
+    let (source, name) = (Source::Flag(given.flag), given.sessions.name());
+    let known = raw.listeners.iter().position(|listener| listener.name.value.as_deref() == Some(name));
     let at = known.unwrap_or_else(|| {
         let mut listener = keys::new_listener(source.clone());
-        listener.name.put(Some(given.name.to_owned()), &source);
-        listener.options.target_session_attrs = given.attrs;
+        listener.name.put(Some(name.to_owned()), &source);
+        given.sessions.put(&mut listener.options);
         raw.listeners.push(listener);
         raw.listeners.len() - 1
     });

@@ -67,6 +67,7 @@ fn prepared(command: &str, stage: &DemoStage) -> Command {
         "PGSSLMODE",
         "PGSSLROOTCERT",
         "PGCHANNELBINDING",
+        "TRUNKLINE_SPLIT_PORT",
     ] {
         shell.env_remove(name);
     }
@@ -80,6 +81,7 @@ fn prepared(command: &str, stage: &DemoStage) -> Command {
         .env("PGPASSWORD", "postgres")
         .env("PGDATABASE", "appdb")
         .env("TRUNKLINE_WRITES_PORT", stage.ports.writes().to_string())
+        .envs(stage.ports.split().map(|port| ("TRUNKLINE_SPLIT_PORT", port.to_string())))
         .env("TRUNKLINE_HTTP", format!("127.0.0.1:{}", stage.ports.http()))
         .env("TRUNKLINE_ADMIN", stage.directory.join(FILE))
         .env("TRUNKLINE_DEMO_DIR", &stage.directory);

@@ -22,10 +22,14 @@ pub(super) fn guide(stage: &DemoStage) -> String {
     let directory = stage.directory.display();
     let admin = stage.directory.join(FILE);
     let admin = admin.display();
-    let mut out = format!(
-        "\n  reads   {}   replicas, in turn\n  writes  {}   the primary\n  page    http://127.0.0.1:{http}/   states, lag, sessions\n  admin   {admin}\n  log     {directory}/trunkline.log\n",
-        uri(reads),
-        uri(writes),
+    let mut out =
+        format!("\n  reads   {}   replicas, in turn\n  writes  {}   the primary\n", uri(reads), uri(writes),);
+    if let Some(split) = stage.ports.split() {
+        let _ = writeln!(out, "  split   {}   both: what only reads on replicas", uri(split));
+    }
+    let _ = writeln!(
+        out,
+        "  page    http://127.0.0.1:{http}/   states, lag, sessions\n  admin   {admin}\n  log     {directory}/trunkline.log"
     );
     out.push_str("\nTry in another terminal:\n\n");
     let _ = writeln!(out, "  export PGHOST={host} PGUSER=postgres PGPASSWORD=postgres PGDATABASE=appdb");
@@ -45,6 +49,12 @@ pub(super) fn guide(stage: &DemoStage) -> String {
             "for i in 1 2 3 4; do psql -p {reads} -Atc \"SELECT current_setting('cluster_name'), count(*) FROM ynar\"; done"
         )],
     );
+    if let Some(split) = stage.ports.split() {
+        entry(
+            "one port for reads and writes (again, where the first read was the primary's: the catalog was not read yet)",
+            &[split_commands(split)],
+        );
+    }
     if root.is_some() {
         entry(
             "who speaks TLS: psql to the proxy, and the proxy to its servers",
@@ -69,6 +79,14 @@ pub(super) fn guide(stage: &DemoStage) -> String {
     );
     out.push_str("\nCtrl-C ends it and leaves nothing behind.\n\n");
     out
+}
+
+/// A read, a write, and a read that shows it.
+fn split_commands(split: u16) -> String {
+    let server = "current_setting('cluster_name')";
+    format!(
+        "psql -p {split} -At -c \"SELECT {server}, count(*) FROM ynar\" \\\n    -c \"INSERT INTO ynar (info) VALUES ('new') RETURNING {server}\" \\\n    -c \"SELECT {server}, count(*) FROM ynar\""
+    )
 }
 
 /// What to do to a replica, each with its commands.

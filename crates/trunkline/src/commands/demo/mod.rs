@@ -25,7 +25,7 @@ use crate::config::words::Word as _;
 use crate::logging::{self, Logging, StatementOutput};
 use crate::{Exit, Failure};
 use certificates::DemoCertificates;
-use ports::Ports;
+use ports::{PortSet, Ports};
 use progress::DemoProgress;
 
 const AFTER: &str = "\
@@ -38,9 +38,9 @@ Examples:
   trunkline demo --pg-bin /usr/lib/postgresql/17/bin --exec ./my_test.sh
 
 --exec runs CMD by `sh -c` once all is ready, with PGHOST, PGPORT (reads), PGUSER, PGPASSWORD, PGDATABASE,
-TRUNKLINE_WRITES_PORT, TRUNKLINE_HTTP (address:port), TRUNKLINE_ADMIN (the admin socket) and TRUNKLINE_DEMO_DIR (data
-directories primary, replica1, ... below it) set; with --tls PGSSLMODE, PGSSLROOTCERT and PGCHANNELBINDING,
-too. Standard output is CMD's alone, and the exit status is CMD's.
+TRUNKLINE_WRITES_PORT, TRUNKLINE_SPLIT_PORT (reads and writes; not with --auth relay), TRUNKLINE_HTTP (address:port),
+TRUNKLINE_ADMIN (the admin socket) and TRUNKLINE_DEMO_DIR (data directories primary, replica1, ... below it) set; with
+--tls PGSSLMODE, PGSSLROOTCERT and PGCHANNELBINDING, too. Standard output is CMD's alone, and the exit status is CMD's.
 
 Needs PostgreSQL's server programs (Debian: apt-get install postgresql). Started by root, the servers run as the
 OS user postgres. Ctrl-C ends it and leaves nothing behind.
@@ -115,13 +115,15 @@ impl Demo {
     }
 
     async fn run_async(self) -> Result<Exit, Failure> {
-        if self.tls && self.auth.eq_ignore_ascii_case(AuthMode::Relay.word()) {
+        let is_relayed = self.auth.eq_ignore_ascii_case(AuthMode::Relay.word());
+        if self.tls && is_relayed {
             return Err(Failure::usage("--tls with --auth relay: a server's SCRAM cannot be passed from one TLS connection to another")
                 .hint("Leave --auth out: with verify, the proxy proves who the client is on each."));
         }
         let mut signals = SignalStreams::listen()?;
         let progress = DemoProgress::new(self.exec.is_some());
-        let ports = Ports::choose(self.exec.is_some(), self.replicas, &progress)?;
+        let set = if is_relayed { PortSet::NoSplit } else { PortSet::All };
+        let ports = Ports::choose(self.exec.is_some(), set, self.replicas, &progress)?;
         let directory = stage::directory();
         // Before the servers are made: a flag that is wrong costs nothing.
         let checked = stage::configure(&self, &ports, &directory, None)?;

@@ -15,13 +15,12 @@ use super::progress::DemoProgress;
 use super::{Demo, SignalStreams};
 use crate::Failure;
 use crate::commands::serve::configure as checked;
-use trunkline_routing::TargetSessionAttrs;
 use trunkline_topology::ExpectedRole;
 
 use crate::config::ConfigSources;
 use crate::config::admin_places::{DEMO_PREFIX, FILE};
 use crate::config::checked::CheckedConfig;
-use crate::config::flags::{Flags, ListenerFlag, ServerFlag};
+use crate::config::flags::{FlagSessions, Flags, ListenerFlag, ServerFlag};
 use crate::config::raw::ConfigPurpose;
 
 /// The table of the setup that Trunkline replaces, with rows in it.
@@ -111,10 +110,13 @@ pub(super) fn configure(
         };
         ServerFlag { flag, role, text: format!("{name}=127.0.0.1:{}", lease.port()) }
     });
-    let listener = |flag, name, attrs, port| {
-        let text = format!("127.0.0.1:{port}");
-        ListenerFlag { flag, name, attrs, text }
-    };
+    let listener =
+        |flag, sessions, port: u16| ListenerFlag { flag, sessions, text: format!("127.0.0.1:{port}") };
+    let mut listeners = vec![
+        listener("--reads", FlagSessions::Reads, ports.reads()),
+        listener("--writes", FlagSessions::Writes, ports.writes()),
+    ];
+    listeners.extend(ports.split().map(|port| listener("--split", FlagSessions::Split, port)));
     let monitor = format!("user={MONITOR_ROLE} password={MONITOR_PASSWORD} dbname=appdb");
     let mut values = vec![
         ("monitor.conninfo", "--monitor", monitor),
@@ -141,10 +143,7 @@ pub(super) fn configure(
         // No configuration file and no environment: the demo is the same everywhere.
         file: Some(PathBuf::from("/dev/null")),
         servers: servers.collect(),
-        listeners: vec![
-            listener("--reads", "reads", TargetSessionAttrs::PreferStandby, ports.reads()),
-            listener("--writes", "writes", TargetSessionAttrs::ReadWrite, ports.writes()),
-        ],
+        listeners,
         values,
     };
     checked(&ConfigSources { flags, environment: HashMap::new() })
