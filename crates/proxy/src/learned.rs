@@ -1,7 +1,7 @@
 //! Requests that a standby has refused and the primary has run: the next such ones go to the primary at once.
 //!
-//! A table of fixed size without a lock, shared by all sessions. Each entry is a part of the request's key and the minute in which
-//! it was learnt. Two keys that look alike cost a trip to the primary, and so does nothing worse: what is forgotten is learnt anew.
+//! A table of fixed size without a lock, shared by all sessions. Each entry is a part of the request's key, which is another one
+//! once the catalog has changed, and the minute in which it was learnt. Two keys that look alike cost a trip to the primary, and so does nothing worse: what is forgotten is learnt anew.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -54,6 +54,13 @@ impl LearnedRequests {
         })
     }
 
+    /// How many are known.
+    pub(crate) fn count(&self, now: Instant) -> u64 {
+        let entries = self.sets.iter().flatten().map(|entry| entry.load(Relaxed));
+        let is_known = |entry: &u64| *entry != 0 && self.age(*entry, now) < LEARNED_MINUTES;
+        entries.filter(is_known).map(|_| 1).sum()
+    }
+
     /// The primary has run such a request, which a standby has refused.
     pub(crate) fn learn(&self, key: u64, now: Instant) {
         let Some(set) = self.set(key) else { return };
@@ -85,6 +92,8 @@ mod tests {
         learned.learn(key, begun);
         assert!(learned.knows(key, begun) && !learned.knows(other, begun));
         assert!(learned.knows(key, begun + 59 * MINUTE));
+        assert_eq!(learned.count(begun + 59 * MINUTE), 1);
+        assert_eq!(learned.count(begun + 60 * MINUTE), 0);
         assert!(!learned.knows(key, begun + 60 * MINUTE));
         learned.learn(key, begun + 60 * MINUTE);
         assert!(learned.knows(key, begun + 61 * MINUTE));

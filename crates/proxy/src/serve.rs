@@ -196,6 +196,8 @@ fn share(
     let shared = Arc::new(shared);
     let owner = Arc::downgrade(&shared);
     shared.metrics.pools().read_by(move || owner.upgrade()?.pools());
+    let owner = Arc::downgrade(&shared);
+    shared.metrics.learned().counted_by(move || owner.upgrade()?.learned_now());
     Ok((shared, inboxes))
 }
 

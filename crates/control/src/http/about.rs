@@ -7,7 +7,7 @@ use rustix::system::uname;
 use serde_json::{Map, Value, json};
 use trunkline_health::judge::Transition;
 use trunkline_telemetry::exposition::LATENCY_BOUNDS;
-use trunkline_telemetry::metrics::{Label as _, Metrics, PoolRow, StatementPhase};
+use trunkline_telemetry::metrics::{Label, Metrics, PoolRow, RouteReason, StatementPhase};
 use trunkline_topology::{Address, ServerId, Snapshot};
 
 use crate::limits::POOLS_LISTED_MAX;
@@ -188,6 +188,20 @@ pub(super) fn pools(metrics: &Metrics) -> Option<Value> {
         })
     });
     Some(json!({ "all": rows.len(), "pools": listed.collect::<Vec<_>>() }))
+}
+
+/// Where the requests went of listeners that choose a server for each, by reason, and how many are known to be the primary's.
+/// `None` while there are no such listeners.
+pub(super) fn routed(metrics: &Metrics) -> Option<Value> {
+    let learned = metrics.learned().now()?;
+    let requests = by_cause(RouteReason::ALL, |reason| metrics.sum(|t| t.routed.of(reason).value()));
+    Some(json!({ "requests": requests, "learned": learned }))
+}
+
+/// Counts by cause, those that are not zero.
+pub(super) fn by_cause<L: Label>(causes: &[L], count: impl Fn(L) -> u64) -> Map<String, Value> {
+    let counted = causes.iter().map(|cause| (cause.word().to_owned(), count(*cause)));
+    counted.filter(|(_, n)| *n > 0).map(|(word, n)| (word, n.into())).collect()
 }
 
 fn unix_seconds() -> i64 {

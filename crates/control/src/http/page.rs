@@ -25,6 +25,8 @@ pub(super) fn response() -> Response {
 
 #[cfg(test)]
 mod tests {
+    use trunkline_telemetry::metrics::{Label as _, RouteReason};
+
     use super::*;
 
     #[test]
@@ -34,6 +36,15 @@ mod tests {
         }
         let mut links = PAGE.split("href=").skip(1);
         assert!(links.clone().count() > 0 && links.all(|link| link.starts_with("\"/")));
+    }
+
+    #[test]
+    fn the_page_has_words_for_each_reason_of_a_route() {
+        let table = PAGE.split("const ROUTES = {").nth(1).and_then(|rest| rest.split("};").next());
+        let words: Vec<_> =
+            table.expect("it has them").lines().filter_map(|line| line.split_once(": [")).collect();
+        let reasons = words.iter().map(|(reason, _)| reason.trim()).collect::<Vec<_>>();
+        assert_eq!(reasons, RouteReason::ALL.iter().map(|reason| reason.word()).collect::<Vec<_>>());
     }
 
     #[test]

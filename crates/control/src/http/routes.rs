@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Verdicts, about, page};
 use trunkline_telemetry::exposition::{render_health, render_prometheus};
-use trunkline_telemetry::metrics::{Label, Metrics, MoveCause, MoveKind, MoveOutcome, RepeatCause};
+use trunkline_telemetry::metrics::{Label as _, Metrics, MoveCause, MoveKind, MoveOutcome, RepeatCause};
 use trunkline_telemetry::sessions::Sessions;
 use trunkline_topology::ServerId;
 
@@ -93,6 +93,9 @@ impl<V: Verdicts> RouterState<V> {
         if let Some(pools) = about::pools(metrics) {
             cluster.insert("pools".to_owned(), pools);
         }
+        if let Some(routed) = about::routed(metrics) {
+            cluster.insert("routed".to_owned(), routed);
+        }
         if let Some(sessions) = sessions {
             cluster.insert("sessions".to_owned(), sessions.counts().into());
             cluster.insert("moves".to_owned(), told_moves(metrics));
@@ -130,10 +133,10 @@ impl<V: Verdicts> RouterState<V> {
 fn told_moves(metrics: &Metrics) -> Value {
     let kinds = MoveKind::ALL.iter().map(|kind| {
         let ended = |outcome: MoveOutcome| match kind {
-            MoveKind::Move => {
-                by_cause(MoveCause::ALL, |c| metrics.sum(|t| t.moves_ended[outcome.index()].of(c).value()))
-            }
-            MoveKind::Repeat => by_cause(RepeatCause::ALL, |c| {
+            MoveKind::Move => about::by_cause(MoveCause::ALL, |c| {
+                metrics.sum(|t| t.moves_ended[outcome.index()].of(c).value())
+            }),
+            MoveKind::Repeat => about::by_cause(RepeatCause::ALL, |c| {
                 metrics.sum(|t| t.repeats_ended[outcome.index()].of(c).value())
             }),
         };
@@ -148,12 +151,6 @@ fn told_moves(metrics: &Metrics) -> Value {
         (kind.word().to_owned(), told)
     });
     Value::Object(kinds.collect())
-}
-
-/// Counts by cause, those that are not zero.
-fn by_cause<L: Label>(causes: &[L], count: impl Fn(L) -> u64) -> Map<String, Value> {
-    let counted = causes.iter().map(|cause| (cause.word().to_owned(), count(*cause)));
-    counted.filter(|(_, n)| *n > 0).map(|(word, n)| (word, n.into())).collect()
 }
 
 fn reads(method: &Method) -> bool {

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::*;
 use trunkline_pool::PoolCounts;
 use trunkline_telemetry::exposition::{LATENCY_BOUNDS, lint, testing};
-use trunkline_telemetry::metrics::{PoolRow, PoolsNow, StatementPhase};
+use trunkline_telemetry::metrics::{PoolRow, PoolsNow, RouteReason, StatementPhase};
 use trunkline_topology::{ServerId, State};
 
 #[derive(Clone)]
@@ -212,6 +212,21 @@ async fn the_json_has_all_that_the_page_shows() {
     let [change] = &cluster["changes"].as_array().expect("changes")[..] else { panic!("{cluster}") };
     assert_eq!((&change["server"], &change["from"]), (&"replica2".into(), &"UP".into()));
     assert_eq!((&change["to"], &change["seconds_ago"]), (&"LAGGING".into(), &0.into()));
+}
+
+#[tokio::test]
+async fn the_cluster_says_where_requests_went_while_a_listener_chooses() {
+    let metrics = Arc::new(Metrics::new(1));
+    metrics.thread(0).routed.one(RouteReason::Proven);
+    let asked = async || {
+        let address = site(Some(Arc::clone(&metrics))).await;
+        let answer = exchange(address, "GET /cluster?format=json HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let cluster: serde_json::Value = serde_json::from_str(split(&answer).1).expect("JSON");
+        cluster["routed"].clone()
+    };
+    assert!(asked().await.is_null());
+    metrics.learned().counted_by(|| Some(2));
+    assert_eq!(asked().await, serde_json::json!({"requests": {"proven": 1}, "learned": 2}));
 }
 
 #[tokio::test]

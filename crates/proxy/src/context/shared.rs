@@ -24,8 +24,8 @@ use crate::learned::LearnedRequests;
 use crate::moves::MoveRate;
 use crate::pool::SharedPools;
 use crate::settings::{
-    AuthSettings, FallbackSettings, LimitSettings, PoolSettings, RetrySettings, SessionPolicy, Settings,
-    SpreadSettings, StatementLogSettings, TimeoutSettings, is_pooling,
+    AuthSettings, FallbackSettings, LimitSettings, PoolSettings, RetrySettings, RouteBy, SessionPolicy,
+    Settings, SpreadSettings, StatementLogSettings, TimeoutSettings, is_pooling,
 };
 use crate::snapshots::ExportedSnapshots;
 use crate::speeds::Speeds;
@@ -135,6 +135,13 @@ impl Shared {
         let listeners = self.listeners.load();
         let modes = listeners.iter().map(|listener| listener.settings.options.pool_mode);
         is_pooling(&self.live().pool, modes).then(|| self.pools.now(&self.health.load()))
+    }
+
+    /// How many requests are known to be the primary's; `None` while no listener chooses a server for each.
+    pub(crate) fn learned_now(&self) -> Option<u64> {
+        let listeners = self.listeners.load();
+        let mut routes = listeners.iter().map(|listener| listener.settings.options.route);
+        routes.any(|route| route == RouteBy::Statement).then(|| self.learned.count(Instant::now()))
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -9,6 +9,7 @@ mod process;
 #[cfg(test)]
 mod reference;
 mod render;
+mod routed;
 mod sources;
 mod spread;
 #[cfg(any(test, feature = "testing"))]

@@ -94,6 +94,7 @@ fn everything(snapshot: &Snapshot) -> String {
     metrics
         .pools()
         .read_by(move || Some(PoolsNow { rows: vec![pool.clone()], totals: PoolTotals::default() }));
+    metrics.learned().counted_by(|| Some(0));
     render_prometheus(&metrics, snapshot, Some(&sessions))
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 use trunkline_topology::{ServerId, Snapshot};
 
 use super::text::{Exposition, Type};
-use super::{health, occupancy, pools, sources, spread, tls};
+use super::{health, occupancy, pools, routed, sources, spread, tls};
 use crate::metrics::{
     ActivityLabel, CancelResult, FailoverCause, HistogramSum, IneligibleState, Label, LoginResult, LossCause,
     Metrics, MoveCause, MoveKind, MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause,
-    RouteReason, ServerMetrics, StatementKind, StatementPhase, TerminationCause,
+    ServerMetrics, StatementKind, StatementPhase, TerminationCause,
 };
 use crate::sessions::Sessions;
 
@@ -66,7 +66,7 @@ pub fn render_prometheus(metrics: &Metrics, snapshot: &Snapshot, sessions: Optio
         mobility(&mut out, sessions);
     }
     moves(&mut out, metrics);
-    routed(&mut out, metrics);
+    routed::write(&mut out, metrics);
     pools::write(&mut out, metrics);
     let servers = PerServer { metrics, names: names(snapshot) };
     servers.sessions(&mut out);
@@ -180,22 +180,6 @@ fn moves(out: &mut Exposition, metrics: &Metrics) {
             let labels = [("kind", kind.word()), ("outcome", outcome.word())];
             histogram(out, &labels, &metrics.move_times(*kind, *outcome));
         }
-    }
-}
-
-/// Requests by where they went and why, once there are listeners that choose so.
-fn routed(out: &mut Exposition, metrics: &Metrics) {
-    let count = |reason: &RouteReason| metrics.sum(|t| t.routed.of(*reason).value());
-    if RouteReason::ALL.iter().map(count).sum::<u64>() == 0 {
-        return;
-    }
-    out.family(
-        "trunkline_requests_routed_total",
-        Type::Counter,
-        "Requests of listeners with route \"statement\", by the reason of where they went: proven and trusted to a standby, given_up to none, all others to the primary.",
-    );
-    for reason in RouteReason::ALL {
-        out.sample(&[("reason", reason.word())], count(reason));
     }
 }
 

@@ -7,6 +7,7 @@ mod config;
 mod counter;
 mod histogram;
 mod label;
+mod learned;
 mod pools;
 mod sources;
 mod statement;
@@ -25,6 +26,7 @@ pub use label::{
     ActivityLabel, CancelResult, FailoverCause, IneligibleState, Label, LoginResult, LossCause, MoveCause,
     MoveKind, MoveOutcome, MoveRefusal, PinnedBy, RefusalReason, RepeatCause, RouteReason, TerminationCause,
 };
+pub use learned::LearnedReader;
 pub(crate) use pools::add as add_counts;
 pub use pools::{CheckoutResult, PoolCloseReason, PoolReader, PoolRow, PoolsNow};
 pub use sources::{SourceMember, SourceRow, SourceRows};
@@ -42,6 +44,7 @@ pub struct Metrics {
     speeds: Mutex<BTreeMap<ServerId, f32>>,
     sources: SourceRows,
     pools: PoolReader,
+    learned: LearnedReader,
 }
 
 impl Metrics {
@@ -56,6 +59,7 @@ impl Metrics {
             speeds: Mutex::default(),
             sources: SourceRows::default(),
             pools: PoolReader::default(),
+            learned: LearnedReader::default(),
         }
     }
 
@@ -107,6 +111,12 @@ impl Metrics {
     #[must_use]
     pub fn pools(&self) -> &PoolReader {
         &self.pools
+    }
+
+    /// The requests that are known to be the primary's.
+    #[must_use]
+    pub fn learned(&self) -> &LearnedReader {
+        &self.learned
     }
 
     /// Counts from zero for the next server that has the slot of `server`, which is forgotten.

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod pools;
+mod routed;
 mod screen;
 mod servers;
 mod source;
@@ -33,8 +34,9 @@ Without --http and --admin it asks the admin socket that `trunkline drain` would
 LAG is the estimate, in seconds; \"-\" is not known, which is never zero. IN SYNC: it has replayed all that the
 primary's newest sample had. WHY says what the state follows from. ZONE and FROM are shown where there are zones, or sources
 of servers: FROM names the source. Below: how many sessions could go to another server and
-what keeps the others, and what moved since the start; `trunkline sessions` lists them. Where server connections are shared,
-POOLS has a line for each server, database and user, in the words of PgBouncer's SHOW POOLS.
+what keeps the others, and what moved since the start; `trunkline sessions` lists them. With route = \"statement\", ROUTED says where
+requests went and why, and how many are the primary's for an hour because a replica has refused them. Where server connections
+are shared, POOLS has a line for each server, database and user, in the words of PgBouncer's SHOW POOLS.
 
 With --why: ZONE, the SHARE of its weight that a server keeps for its speed, how many of the statements (by groups of sessions)
 that its peers run, too, were slow there, and the times to the first byte of the most frequent ones, with their fingerprints.

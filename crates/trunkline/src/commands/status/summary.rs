@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{certificates, pools, sources};
+use super::{certificates, pools, routed, sources};
 
 /// The lines; empty for `trunkline health`.
 pub(crate) fn summary(body: &str) -> String {
@@ -13,7 +13,10 @@ pub(crate) fn summary(body: &str) -> String {
         out.push_str(&format!("moved     {}\n", ended(&moves["move"])));
         out.push_str(&format!("repeated  {}\n", ended(&moves["repeat"])));
     }
-    out + &certificates::lines(&cluster) + &sources::lines(&cluster) + &pools::table(&cluster)
+    out + &routed::line(&cluster)
+        + &certificates::lines(&cluster)
+        + &sources::lines(&cluster)
+        + &pools::table(&cluster)
 }
 
 /// `auth      login, chosen by auto: the monitoring role may not read stored secrets (SQLSTATE 42501)`, and what would
@@ -58,11 +61,11 @@ fn ended(moves: &Value) -> String {
     }
 }
 
-fn total(counts: &Map<String, Value>) -> u64 {
+pub(super) fn total(counts: &Map<String, Value>) -> u64 {
     counts.values().filter_map(Value::as_u64).sum()
 }
 
-fn counted(counts: &Map<String, Value>) -> String {
+pub(super) fn counted(counts: &Map<String, Value>) -> String {
     let each = counts.iter().map(|(word, n)| format!("{n} {}", word.replace('_', " ")));
     each.collect::<Vec<_>>().join(", ")
 }
