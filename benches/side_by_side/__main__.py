@@ -12,11 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import cases, peers, plot, pool, report, tls
+from . import cases, peers, plot, pool, report, split, tls
 from .machine import Process, children, describe, load_average, place, steal_ticks
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ["canned", "idle", "tls", "pool", "postgres"]
+STAGES = ["canned", "idle", "tls", "pool", "split", "postgres"]
 
 
 def arguments():
@@ -58,8 +58,8 @@ class Run:
         self.trunklines += [tuple(text.split("=", 1)) for text in args.binary]
 
     def stage(self, name):
-        if name in ("tls", "pool"):
-            {"tls": self.tls, "pool": self.pool}[name]()
+        if name in ("tls", "pool", "split"):
+            {"tls": self.tls, "pool": self.pool, "split": self.split}[name]()
             return
         begin = {"canned": self.canned, "idle": self.canned, "postgres": self.postgres}[name]
         wanted = {"canned": cases.canned_cases, "idle": cases.idle_cases, "postgres": cases.postgres_cases}[name]
@@ -113,6 +113,19 @@ class Run:
         self.pooled(self.canned, pool.idle_cases(quick), 1)
         self.pooled(self.postgres, pool.postgres_cases(quick, no_prepared), max(1, self.rounds - 2))
 
+    def split(self):
+        """One port for reads and writes beside a port for each, of the same process."""
+        chosen = self.chosen(split.cases(self.args.quick))
+        if not chosen:
+            return
+        process, backend = self.postgres()
+        try:
+            split.prepare(backend)
+            makers = split.makers(backend, self.directory, self.args.threads, self.bin_dir / "trunkline")
+            self.with_peers(backend, chosen, max(1, self.rounds - 2), makers=makers)
+        finally:
+            process.stop()
+
     def pooled(self, begin, wanted, rounds):
         wanted = [(pooling, chosen) for pooling, of_it in wanted if (chosen := self.chosen(map(pooling.shared, of_it)))]
         if not wanted:
@@ -137,12 +150,12 @@ class Run:
                 process.stop()
         return {peer: values[0]["KiB/session"] for peer, values in self.found[case.name].items()}
 
-    def with_peers(self, backend, chosen, rounds, legs=None, pooling=None):
+    def with_peers(self, backend, chosen, rounds, legs=None, pooling=None, makers=None):
         running = []
         # One core has no room for two workers.
         layout = None if pooling and pooling.workers else self.layout
         try:
-            self.start(backend, running, layout, self.makers(backend, legs, pooling))
+            self.start(backend, running, layout, makers or self.makers(backend, legs, pooling))
             bench = cases.Bench(self.bin_dir / "pgload", self.directory, layout, self.seconds, backend)
             for case in chosen:
                 self.measure(bench, case, running, rounds)

@@ -1,10 +1,11 @@
-"""What Trunkline must reach with TLS and with pools, beside what a run found."""
+"""What Trunkline must reach with TLS, with pools and by one port for reads and writes, beside what a run found."""
 
 import re
 from dataclasses import dataclass
 from statistics import median
 
 from .pool import SESSION, TRANSACTION, TWO_WORKERS
+from .split import READS, SPLIT, WRITES
 from .tls import BOTH, CLIENT
 
 #: Whose values are held against the goals.
@@ -94,6 +95,8 @@ GOALS = [
     Goal(f"{SESSION}, {_NEW_CLIENT}", "pgbouncer-session", 1.05, None, "server_reuse"),
     Goal(rf"{TRANSACTION}, \d+ to \d+ idle clients", None, 1.5 * 1024, 1.1 * 1024),
     Goal(rf"{TRANSACTION}, \d+ to \d+ idle clients", None, 0, measure="server connections"),
+    Goal(rf"{SPLIT}, pgbench -S .*", READS, 1.05, None, "the port for reads"),
+    Goal(rf"{SPLIT}, pgbench write .*", WRITES, 1.03, None, "learnt; the port for writes"),
 ]
 
 

@@ -87,7 +87,7 @@ listen reads
 
 def pgbouncer(backend, directory, mode, program="pgbouncer", tls=None, pool=None):
     port = free_port()
-    _write_users(backend, directory)
+    write_users(backend, directory)
     size = 100 if backend.password else SESSIONS_MAX
     auth_type = pool.auth_type if pool else "scram-sha-256" if backend.password else "trust"
     pooling = (pool.pgbouncer(follows_prepared(program)) if pool
@@ -122,7 +122,7 @@ def trunkline(backend, directory, threads, binary, name="trunkline", host="127.0
     for number, at in enumerate(replicas, 1):
         targets += ["--replica", f"replica{number}={host}:{at}"]
     config = directory / f"{name}.toml"
-    _write_users(backend, directory)
+    write_users(backend, directory)
     config.write_text("[health]\nslow_start = \"0\"\n" + (tls.trunkline() if tls else "")
                       + (pool.trunkline(directory) if pool else '[auth]\nmode = "relay"\n'))
     command = [binary, "serve", "--config", config, *targets, "--reads", f"127.0.0.1:{port}"]
@@ -131,11 +131,11 @@ def trunkline(backend, directory, threads, binary, name="trunkline", host="127.0
     names = ["primary"] + [f"replica{number}" for number, _ in enumerate(replicas, 1)]
     peer.options = tls.load("postgres") if tls else []
     for target in names:
-        _await_up(peer, f"http://127.0.0.1:{http}/{target}")
+        await_up(peer, f"http://127.0.0.1:{http}/{target}")
     return peer
 
 
-def _write_users(backend, directory):
+def write_users(backend, directory):
     """In the format that both read."""
     (directory / "users.txt").write_text(f'"{backend.user}" "{backend.password}"\n')
 
@@ -159,7 +159,7 @@ def _started(name, port, command, config, path):
     return peer
 
 
-def _await_up(peer, url, limit=20):
+def await_up(peer, url, limit=20):
     until = time.monotonic() + limit
     while True:
         try:

@@ -131,17 +131,21 @@ def two_workers(no_prepared):
     return cases
 
 
-def pgbench(mode, clients, skip=(), rate=None):
+def pgbench(mode, clients, skip=(), rate=None, where=TRANSACTION, script=None):
     """pgbench's own log says which transactions ended in the window: no login is in it, however long those took.
 
-    With a `rate` latencies count from the time a query was due, so that a stall is not left out.
+    It runs its own SELECT, or the `script` of this name and text. With a `rate` latencies count from the time a query was due, so that a stall is not left out.
     """
 
     def run(bench, peer):
         backend, prefix = bench.backend, bench.directory / "pooled"
         for old in bench.directory.glob("pooled.*"):
             old.unlink()
-        command = ["pgbench", "-n", "-S", "-M", mode, "-c", clients, "-j", 1, "-T", LOAD_TIMEOUT, "-l",
+        runs = ["-S"]
+        if script:
+            (bench.directory / f"{script[0]}.sql").write_text(script[1])
+            runs = ["-f", bench.directory / f"{script[0]}.sql"]
+        command = ["pgbench", "-n", *runs, "-M", mode, "-c", clients, "-j", 1, "-T", LOAD_TIMEOUT, "-l",
                    f"--log-prefix={prefix}", "-h", "127.0.0.1", "-p", peer.port, "-U", backend.user,
                    *(("-R", rate) if rate else ()), backend.database]
         child = bench.start(command, env={"PGPASSWORD": backend.password, "PATH": "/usr/bin:/bin"}, cwd=bench.directory)
@@ -169,7 +173,8 @@ def pgbench(mode, clients, skip=(), rate=None):
     # PostgreSQL would not let in so many.
     direct = ("direct",) if clients > max(CLIENTS[:-1]) else ()
     measures = ["p50 us", "p99 us", "CPU us/query"] if rate else ["CPU us/query", "TPS", "p50 us", "p99 us"]
-    name = f"{TRANSACTION}, pgbench -S -M {mode} -c {clients}" + (f" -R {rate}" if rate else "")
+    what = script[0] if script else "-S"
+    name = f"{where}, pgbench {what} -M {mode} -c {clients}" + (f" -R {rate}" if rate else "")
     return Case(name, measures, run, skip=(*skip, *direct))
 
 
