@@ -40,7 +40,8 @@ pub struct ReadUnit {
     pub position: Option<Lsn>,
     /// The catalog that it was judged by.
     pub epoch: PlainnessEpoch,
-    /// It calls functions by their names that may write, which the primary runs without a word.
+    /// It calls functions by their names that may write, which the primary runs without a word, or that it does not do so is
+    /// not known by its having run: not all rows of it are asked for.
     pub may_call_what_writes: bool,
 }
 
@@ -117,6 +118,8 @@ struct Statements<'a> {
     all: Vec<Statement<'a>>,
     /// Portals that it binds.
     portals: Vec<&'a [u8]>,
+    /// Perhaps not all rows of one are asked for.
+    is_limited: bool,
 }
 
 impl Session {
@@ -141,7 +144,7 @@ impl Session {
         }
         let unknown = UnitReading::Other(NotProven::Unknown);
         let mut messages = Messages(bytes);
-        let mut statements = Statements { all: Vec::new(), portals: Vec::new() };
+        let mut statements = Statements { all: Vec::new(), portals: Vec::new(), is_limited: false };
         loop {
             let is_first = statements.all.is_empty() && statements.portals.is_empty();
             let (tag, body) = match messages.next() {
@@ -170,7 +173,7 @@ impl Session {
                 return unknown;
             }
             if is_end {
-                return self.judge(&statements.all, proof);
+                return self.judge(&statements, proof);
             }
         }
     }
@@ -243,10 +246,11 @@ impl Session {
             FrontendTag::Execute => {
                 let execute = Execute::parse(body).ok()?;
                 let is_bound = statements.portals.contains(&compared(execute.portal));
-                // One that is suspended goes on in the next unit only inside a transaction.
-                if !is_bound || execute.max_rows > 0 {
+                if !is_bound {
                     return None;
                 }
+                // Outside a transaction the Sync of the unit ends it: its other rows are never asked for.
+                statements.is_limited |= execute.max_rows > 0;
             }
             FrontendTag::Close => {}
             // A Flush asks for answers before the unit is whole; of the others none reads.
@@ -269,7 +273,7 @@ impl Session {
         Some(())
     }
 
-    fn judge(&self, statements: &[Statement<'_>], proof: CatalogProof) -> UnitReading {
+    fn judge(&self, statements: &Statements<'_>, proof: CatalogProof) -> UnitReading {
         let unknown = UnitReading::Other(NotProven::Unknown);
         let Some(functions) = &self.carried.functions else { return unknown };
         // The reader rests where nothing asks for it.
@@ -280,11 +284,18 @@ impl Session {
             TransactionStatus::InTransaction => TRANSACTION_KEY,
             TransactionStatus::Idle | TransactionStatus::Failed => 0,
         };
-        for Statement { sql, types, .. } in statements {
+        if key == TRANSACTION_KEY && statements.is_limited {
+            // A portal that is suspended goes on in the next unit.
+            return unknown;
+        }
+        for Statement { sql, types, .. } in &statements.all {
             if unit.is_none()
                 && self.conversation.status == TransactionStatus::Idle
                 && begins_read_only(sql).is_some()
             {
+                if statements.is_limited {
+                    return unknown;
+                }
                 // As if it had been answered before the rest came.
                 key = TRANSACTION_KEY;
                 continue;
@@ -314,8 +325,10 @@ impl Session {
                 return unknown;
             }
             key = key.rotate_left(7) ^ Fingerprint::of(sql).bits();
-            let may_call_what_writes =
-                may_call_what_writes || !is_proven || functions.may_call_what_writes(sql);
+            let may_call_what_writes = may_call_what_writes
+                || !is_proven
+                || statements.is_limited
+                || functions.may_call_what_writes(sql);
             let position = functions.plainness_position();
             let position = if proof == CatalogProof::Waived { position.or(Some(Lsn(0))) } else { position };
             unit = Some(ReadUnit { key, position, epoch, may_call_what_writes });

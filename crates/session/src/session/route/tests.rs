@@ -147,9 +147,8 @@ fn whatever_is_not_proven_is_the_primarys() {
     }
     is_other(&session, NotProven::Transaction, &[query("BEGIN READ ONLY")]);
     let read = || parse("", "SELECT 1", &[]);
-    let units: [&[Vec<u8>]; 9] = [
+    let units: [&[Vec<u8>]; 8] = [
         &[read(), bind("", ""), execute("", 0), FLUSH.to_vec()],
-        &[read(), bind("", ""), execute("", 10), sync()],
         &[read(), bind("", ""), execute("other", 0), sync()],
         &[read(), query("SELECT 1")],
         &[bind("", "unknown"), execute("", 0), sync()],
@@ -206,6 +205,28 @@ fn a_statement_that_would_not_be_kept_is_the_primarys() {
     let one_more = name(PREPARED_MAX);
     let unit = [parse(&one_more, "SELECT 1 FROM t", &[]), run(&one_more)];
     is_other(&session, NotProven::Unknown, &unit);
+}
+
+#[test]
+fn a_limit_of_rows_ends_with_the_unit() {
+    let session = session();
+    let unit =
+        |max_rows| [parse("", "SELECT 1 FROM t", &[]), bind("", ""), execute("", max_rows), sync()].concat();
+    for (max_rows, may_write) in [(0, false), (1, true)] {
+        match session.read_unit(&unit(max_rows)) {
+            UnitReading::Reads(unit) => assert_eq!(unit.may_call_what_writes, may_write),
+            other => panic!("{other:?}"),
+        }
+    }
+    // What was not asked for is gone.
+    is_other(&session, NotProven::Unknown, &[execute("", 1), sync()]);
+    // In a transaction it is not.
+    let begin = || [parse("", "BEGIN READ ONLY", &[]), bind("", ""), execute("", 0)].concat();
+    assert!(matches!(session.read_unit(&[begin(), unit(0)].concat()), UnitReading::Reads(_)));
+    is_other(&session, NotProven::Unknown, &[begin(), unit(1)]);
+    let mut session = session;
+    assert!(begins(&mut session, "BEGIN READ ONLY").is_some());
+    is_other(&session, NotProven::Unknown, &[unit(1)]);
 }
 
 #[test]
