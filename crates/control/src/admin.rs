@@ -4,7 +4,7 @@
 //! `POST /servers/NAME/ready`, `/drain` and `/maint` set what is wanted of a server, `/add`, `/set` and `/remove` change which
 //! there are; `POST /adopt` takes a cluster that was
 //! re-initialised for the one to watch; `POST /reload` reads the configuration again; `GET /sessions` counts and lists
-//! the sessions: `?limit=N` bounds the list, `?pinned=only` leaves out those that can move. Every other path is answered as
+//! the sessions: `?limit=N` bounds the list, `?pinned=only` leaves out those that can move. `GET /explain` is [`crate::explain`]'s. Every other path is answered as
 //! by the HTTP server, also where that is switched off.
 
 use std::fs::DirBuilder;

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use trunkline_control::admin::{AdminSocket, RunningProxy};
+use trunkline_control::explain;
 use trunkline_control::fleet::EditRequest;
 use trunkline_control::http::{self, Checkers};
 use trunkline_control::reload::Reloads;
@@ -25,6 +26,7 @@ use trunkline_topology::Snapshot;
 
 use crate::context::{BoundListener, SettledAuth, Shared};
 use crate::failure::StartError;
+use crate::relay::Explainer;
 use crate::settings::{AdminPlace, Settings};
 
 /// The servers that are open.
@@ -131,7 +133,8 @@ impl Aside {
         self.checkers.set(checkers);
         let (checkers, verdicts) = (self.checkers.clone(), HttpVerdicts(Arc::clone(shared)));
         let (metrics, health) = (Arc::clone(&shared.metrics), shared.health.clone());
-        let others = http::routes(verdicts.clone(), Some(Arc::clone(&metrics)));
+        let others = explain::routes(Explainer(Arc::clone(shared)));
+        let others = others.merge(http::routes(verdicts.clone(), Some(Arc::clone(&metrics))));
         change(&mut self.http, &mut self.tasks, http, |listener, end| {
             http::serve(listener, checkers, verdicts, Some(metrics), end)
         });

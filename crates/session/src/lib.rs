@@ -108,7 +108,7 @@ pub use recovery::loss::{LossPlan, RecoveryOptions, ServerLoss};
 pub use rewritten::Rewritten;
 pub use sampling::FirstStatements;
 pub use session::Session;
-pub use session::route::{NotProven, ReadUnit, TransactionPiece, TransactionReading, UnitReading};
+pub use session::route::{NotProven, TransactionPiece, TransactionReading, UnitReading};
 pub use settings::{
     Mobility, ReportTiming, ServerName, ServerRole, SessionSettings, StatementNames, Tracking,
 };
@@ -122,6 +122,7 @@ pub use sql::plainness::{NotJudged, NotPlainByName, Plainness, PlainnessCatalog,
 pub use sql::source::FunctionSource;
 pub use sql::suspicious_names::names_temporary_schema;
 pub use sql::verb::command_word;
+pub use sql::verdict::{ReadUnit, SqlExplained};
 pub use step::{
     ClientStep, ClientThen, Peer, Refused, ServerStep, ServerThen, StandbyRefusal, Violation, ViolationError,
 };

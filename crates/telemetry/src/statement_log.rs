@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use trunkline_codec::ids::Lsn;
 use trunkline_session::{Completion, Fingerprint, StatementRecord, Timing, command_word};
 use trunkline_tls::Negotiated;
 
 use crate::limits::STATEMENT_LOG_QUEUE;
+use crate::metrics::{Label as _, RouteReason};
 use crate::sessions::SessionInfo;
 
 /// Target of the log events, for filters.
@@ -40,7 +42,7 @@ impl StatementLogSettings {
 struct LoggedStatement {
     session: SessionInfo,
     server: Arc<str>,
-    server_tls: Option<Negotiated>,
+    way: StatementWay,
     kind: &'static str,
     sql: Option<Box<[u8]>>,
     /// Whether that is all of it.
@@ -50,6 +52,39 @@ struct LoggedStatement {
     rows: u64,
     bytes: u64,
     retries: u32,
+}
+
+/// By which connection to its server a statement went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StatementWay {
+    /// Its TLS.
+    pub tls: Option<Negotiated>,
+    /// Why to that server, if one is chosen for each request.
+    pub route: Option<StatementRoute>,
+}
+
+/// Why a statement went to its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatementRoute {
+    /// `None`: the session has kept its server.
+    pub reason: Option<RouteReason>,
+    /// What the server is known to show, if it is a standby.
+    pub shown: Option<ShownData>,
+}
+
+/// What a standby was known to show when it was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShownData {
+    /// Everything up to here.
+    pub lsn: Lsn,
+    /// How far it was behind the primary at most; `None` while no bound is known.
+    pub behind_at_most: Option<Duration>,
+}
+
+impl StatementRoute {
+    fn word(&self) -> &'static str {
+        self.reason.map_or("kept", RouteReason::word)
+    }
 }
 
 #[derive(Debug)]
@@ -88,12 +123,12 @@ impl StatementLog {
         StatementLog(sync_channel(0).0)
     }
 
-    /// Queues a record, with the TLS of its server's connection; `false` when it had to be dropped.
+    /// Queues a record, with the way to its server; `false` when it had to be dropped.
     pub fn offer(
         &self,
         settings: &StatementLogSettings,
         session: &SessionInfo,
-        server_tls: Option<Negotiated>,
+        way: StatementWay,
         record: &StatementRecord<'_>,
     ) -> bool {
         let outcome = match record.completion {
@@ -108,7 +143,7 @@ impl StatementLog {
         let entry = LoggedStatement {
             session: session.clone(),
             server: Arc::clone(record.server),
-            server_tls,
+            way,
             kind: kind_word(record),
             sql: record.sql.map(Into::into),
             is_whole: record.sql.is_some_and(|sql| sql.len() < settings.sql_bytes_max),
@@ -137,7 +172,9 @@ fn kind_word(record: &StatementRecord<'_>) -> &'static str {
 
 fn write_all(entries: Receiver<LoggedStatement>) {
     for entry in entries {
-        let LoggedStatement { session, server, server_tls, kind, sql, is_whole, outcome, .. } = &entry;
+        let LoggedStatement { session, server, way, kind, sql, is_whole, outcome, .. } = &entry;
+        let StatementWay { tls: server_tls, route } = way;
+        let shown = route.and_then(|route| route.shown);
         let LoggedStatement { timing, rows, bytes, retries, .. } = entry;
         let fingerprint = sql.as_deref().filter(|_| *is_whole).map(Fingerprint::of);
         let (tag, sqlstate) = match outcome {
@@ -156,6 +193,9 @@ fn write_all(entries: Receiver<LoggedStatement>) {
             tls.server = server_tls.map(tracing::field::display),
             db.user = %session.names.user,
             db.name = %session.names.database,
+            route.reason = route.as_ref().map(StatementRoute::word),
+            route.lsn = shown.map(|shown| tracing::field::display(shown.lsn)),
+            route.behind_us = shown.and_then(|shown| shown.behind_at_most).map(micros),
             statement.kind = kind,
             statement.tag = tag,
             statement.fingerprint = fingerprint.map(tracing::field::display),

@@ -6,8 +6,8 @@ use crate::commands::admin::{self, WantedState};
 #[cfg(feature = "demo")]
 use crate::commands::demo;
 use crate::commands::{
-    adopt, check, completions, config, health, init, init_sql, profile, reload, serve, server, sessions,
-    status,
+    adopt, check, completions, config, explain, health, init, init_sql, profile, reload, serve, server,
+    sessions, status,
 };
 use crate::{Exit, Failure};
 
@@ -53,6 +53,8 @@ enum Command {
     Status(status::Status),
     /// List the sessions: who, on which server, and what keeps them there
     Sessions(sessions::SessionsCommand),
+    /// Say where a request would go by a listener with route = "statement", and why
+    Explain(explain::ExplainCommand),
     /// Add, change or remove a server of the running proxy
     Server(server::ServerCommand),
     /// Give a server no new sessions, and move those it has
@@ -122,6 +124,7 @@ impl Cli {
             Command::Profile(profile) => profile.run(),
             Command::Status(status) => status.run(),
             Command::Sessions(sessions) => sessions.run(),
+            Command::Explain(explain) => explain.run(),
             Command::Server(server) => server.run(),
             Command::Drain(admin) => admin.run(WantedState::Drain),
             Command::Maint(admin) => admin.run(WantedState::Maint),

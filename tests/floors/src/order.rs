@@ -86,7 +86,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
             &["authenticator"],
         ],
     ),
-    ("control", &[&["limits", "contract", "fleet", "listen", "reload"], &["admin", "http"]]),
+    ("control", &[&["limits", "contract", "explain", "fleet", "listen", "reload"], &["admin", "http"]]),
     (
         "session",
         &[

@@ -4,6 +4,7 @@
 //! over one connection as the monitoring role. Sessions share what it publishes.
 //!
 //! - `task`: when a database is checked.
+//! - `asked`: the catalog for an operator who asks about SQL.
 //! - `read`: what one check queries, in which order.
 //! - `connection`: to which server, and the parsing of its answers.
 //! - `sql`: the queries.
@@ -12,6 +13,8 @@
 //! - `standby`: which of PostgreSQL's own functions and views a standby answers as the primary does.
 //! - `built_in`: PostgreSQL's own functions, until some are read.
 
+#[expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]
+mod asked;
 mod built_in;
 mod classify;
 #[expect(clippy::disallowed_methods, reason = "the control thread has tokio's timers")]

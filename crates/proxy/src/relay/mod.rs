@@ -59,6 +59,7 @@ use self::buffer::RelayBuffer;
 use self::busy::Business;
 pub(crate) use self::end::{Ending, close};
 use self::pooled::{Staying, WorkLeft};
+pub(crate) use self::split::Explainer;
 use self::split::Split;
 use self::staying::SequenceStay;
 use self::watch::Pause;

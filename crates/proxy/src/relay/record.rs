@@ -8,7 +8,6 @@ use trunkline_session::{
     Completion, Fingerprint, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink,
     StatementNames, StatementRecord, Tracking,
 };
-use trunkline_tls::Negotiated;
 use trunkline_topology::ServerId;
 
 use super::Relay;
@@ -19,7 +18,7 @@ use crate::pool::connection::ServerConnection;
 use crate::speeds::Speeds;
 use trunkline_telemetry::metrics::{RefusalReason, StatementPhase, ThreadMetrics};
 use trunkline_telemetry::sessions::SessionInfo;
-use trunkline_telemetry::statement_log::{self, StatementLog};
+use trunkline_telemetry::statement_log::{self, StatementLog, StatementWay};
 
 /// Takes a session's statements as they complete.
 pub(super) struct Recorder<'a> {
@@ -29,7 +28,7 @@ pub(super) struct Recorder<'a> {
     log: &'a StatementLog,
     speeds: &'a Speeds,
     info: &'a SessionInfo,
-    /// Notes how a statement fails.
+    /// Notes how a statement fails, and knows why it is where it is.
     split: Option<&'a Split>,
 }
 
@@ -55,7 +54,7 @@ impl Sink for Recorder<'_> {
         let settings = &self.live.statement_log;
         if settings.is_on()
             && statement_log::is_chosen(settings, &record.timing)
-            && !self.log.offer(settings, self.info, self.server_tls(), record)
+            && !self.log.offer(settings, self.info, self.way(), record)
         {
             self.metrics.statement_log_dropped.one();
         }
@@ -70,8 +69,11 @@ impl Recorder<'_> {
         }
     }
 
-    fn server_tls(&self) -> Option<Negotiated> {
-        self.server.and_then(|connection| connection.stream.negotiated())
+    fn way(&self) -> StatementWay {
+        StatementWay {
+            tls: self.server.and_then(|connection| connection.stream.negotiated()),
+            route: self.split.map(Split::route),
+        }
     }
 }
 

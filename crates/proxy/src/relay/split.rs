@@ -14,12 +14,15 @@
 //!   '---- given back: what standbys must show is raised
 //! ```
 
+mod decision;
+mod explain;
 mod hinted;
 mod lost;
 mod min_lsn;
 mod rest;
 mod shown;
 mod state;
+mod target;
 mod transaction;
 mod waiting;
 
@@ -29,23 +32,23 @@ use std::time::Instant;
 
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_routing::eligible::shows;
-use trunkline_routing::{Floor, FloorPosition, TargetSessionAttrs};
-use trunkline_session::{
-    Hints, NotProven, RouteHint, ServerRole, StandbyRefusal, TransactionStatus, UnitReading,
-};
-use trunkline_telemetry::metrics::{PoolCloseReason, RouteReason};
+use trunkline_routing::{Floor, TargetSessionAttrs};
+use trunkline_session::{Hints, NotProven, ReadUnit, RouteHint, ServerRole, TransactionStatus, UnitReading};
+use trunkline_telemetry::metrics::RouteReason;
+use trunkline_telemetry::statement_log::ShownData;
 use trunkline_topology::{ServerId, Snapshot};
 
-use self::shown::{Standbys, standbys};
+use self::decision::{Decision, UnitVisit};
+pub(crate) use self::explain::Explainer;
+use self::shown::Standbys;
 pub(super) use self::state::Split;
-use self::state::{Lesson, SplitSide, StandbyConnection, UnitPlace, Visit, WithinOn};
-use self::transaction::give_back_unused;
+use self::state::{Lesson, SplitSide, UnitPlace, Visit, WithinOn};
+use self::target::{ReadTarget, read_target};
 use self::waiting::MissingPosition;
 use super::attachment::Attachment;
 use super::buffer::Chunk;
 use super::pooled::Staying;
-use super::{ClientState, Ending, Next, Relay};
-use crate::cancel::Parting;
+use super::{Ending, Next, Relay};
 use crate::limits::TICK;
 use crate::pool::connection::ServerConnection;
 use crate::server::positions::{AskedPosition, ask_for_position};
@@ -73,6 +76,7 @@ impl Relay {
             floor: Floor::default(),
             side: SplitSide::Primary,
             other: Visit { server: None, answered_at: now, chosen_at: now },
+            decision: Decision::none(),
             unit: Vec::new(),
             refused: None,
             is_young: false,
@@ -171,20 +175,23 @@ impl Relay {
         if self.begins_wait() {
             return Some(self.wait_for_standby());
         }
-        if self.context.moving.is_none() {
-            self.worker.metrics.routed.one(reason);
-        }
         let side = if leg == UnitLeg::Any { SplitSide::Primary } else { SplitSide::Standbys };
         self.turn_to(side, leg);
         self.session.ask_standby_first(side == SplitSide::Standbys);
+        let is_repeated = self.repeated().is_some();
         let split = self.context.split.as_mut()?;
+        let is_again = is_repeated || split.place == UnitPlace::NotRun;
+        split.decision.made(reason, if is_again { UnitVisit::Again } else { UnitVisit::First });
         split.may_change = matches!(reading, UnitReading::Reads(_) | UnitReading::Other(NotProven::Unjudged));
         split.reconsidered_at = Instant::now();
         split.place = place;
         split.failed.set(None);
         if let UnitPlace::OnStandby(_) = place {
+            // It counts once it has run there.
             split.unit.clear();
             split.unit.extend_from_slice(unit);
+        } else {
+            split.decision.count(&self.worker.metrics.routed);
         }
         None
     }
@@ -197,7 +204,6 @@ impl Relay {
         snapshot: &Snapshot,
     ) -> (UnitPlace, UnitLeg, RouteReason) {
         let now = Instant::now();
-        let shared = &self.worker.shared;
         let primarys = |reason| (UnitPlace::OnPrimary, UnitLeg::Any, reason);
         let Some(split) = &mut self.context.split else { return primarys(RouteReason::Unknown) };
         split.missing = MissingPosition::Nothing;
@@ -230,31 +236,28 @@ impl Relay {
         if split.hints.route == Some(RouteHint::Primary) {
             return read_there(RouteReason::Hint);
         }
-        if shared.learned.knows(unit.key, now) {
-            return primarys(RouteReason::Learned);
-        }
-        // Where it is not known how old the catalog is, a standby's may be another.
-        let Some(position) = unit.position else { return primarys(RouteReason::Unknown) };
-        let Some(position) = self.with_min_lsn(position, snapshot) else {
-            return read_there(RouteReason::Floor);
+        let position = match unit.position.map(|position| self.with_min_lsn(position, snapshot)) {
+            Some(None) => return read_there(RouteReason::Floor),
+            Some(position) => position,
+            None => None,
         };
-        let at_least = match self.own_floor(snapshot, now) {
-            FloorPosition::Any => position,
-            FloorPosition::At(lsn) => lsn.max(position),
-            FloorPosition::Unknown => {
+        let floor = self.own_floor(snapshot, now);
+        let (learned, positions) = (&self.worker.shared.learned, &self.worker.positions);
+        match read_target(ReadUnit { position, ..unit }, floor, within, learned, snapshot, positions) {
+            ReadTarget::Learned => primarys(RouteReason::Learned),
+            ReadTarget::UndatedCatalog => primarys(RouteReason::Unknown),
+            ReadTarget::UnknownFloor => {
                 self.misses(MissingPosition::Floor);
                 self.ask_primary(snapshot);
-                return read_there(RouteReason::Floor);
+                read_there(RouteReason::Floor)
             }
-        };
-        match standbys(snapshot, &self.worker.positions, at_least, within) {
-            Standbys::OneShows(shown_by) => {
+            ReadTarget::Of(at_least, Standbys::OneShows(shown_by)) => {
                 let leg = UnitLeg::Read(Box::new(ReadLeg { at_least, within, shown_by }));
                 (UnitPlace::OnStandby(unit), leg, proof)
             }
-            Standbys::NoneUp => read_there(RouteReason::NoStandby),
-            Standbys::NoneFresh => read_there(RouteReason::Floor),
-            Standbys::NoneShows(behind) => {
+            ReadTarget::Of(_, Standbys::NoneUp) => read_there(RouteReason::NoStandby),
+            ReadTarget::Of(_, Standbys::NoneFresh) => read_there(RouteReason::Floor),
+            ReadTarget::Of(at_least, Standbys::NoneShows(behind)) => {
                 self.misses(MissingPosition::Standby(at_least));
                 behind.into_iter().for_each(|standby| self.ask_position(standby, AskedPosition::Replay));
                 read_there(RouteReason::Floor)
@@ -294,9 +297,18 @@ impl Relay {
         let is_young = role == ServerRole::Standby && self.is_younger_than_known(server);
         let Some(split) = &mut self.context.split else { return };
         split.is_young = is_young;
+        if let (ServerRole::Standby, UnitLeg::Read(leg)) = (role, &self.context.criteria.leg)
+            && self.live.statement_log.is_on()
+        {
+            let behind_at_most =
+                self.worker.shared.health.load().lag_at_most(server.lease.server(), Instant::now());
+            split.decision.shows(ShownData { lsn: leg.at_least, behind_at_most });
+        }
         if split.side == SplitSide::Standbys && role == ServerRole::Primary {
             if let UnitPlace::OnStandby(unit) = split.place {
                 split.place = UnitPlace::ReadOnPrimary(unit);
+                split.decision.made(RouteReason::NoStandby, UnitVisit::Again);
+                split.decision.count(&self.worker.metrics.routed);
             }
             self.turn_to(SplitSide::Primary, UnitLeg::Any);
             self.session.ask_standby_first(false);
@@ -346,11 +358,24 @@ impl Relay {
         // Its next server begins it again, if nothing was done in it.
         split.held = split.held.take().filter(|_| is_begun);
         let failed = split.failed.take();
+        let is_answered = self.session.outstanding() == 0;
+        if let (UnitPlace::OnStandby(_), false, false) = (split.place, is_primary, is_answered) {
+            // The standby is lost: the unit goes on elsewhere, or has failed.
+            return;
+        }
         let has_written = match std::mem::replace(&mut split.place, UnitPlace::Undecided) {
+            place @ UnitPlace::NotRun => {
+                split.place = place;
+                return;
+            }
             // It was promoted meanwhile, and has run it as a primary does.
-            UnitPlace::OnStandby(_) if is_primary => true,
             UnitPlace::Within(within) => within.on == WithinOn::Standby && is_primary,
+            UnitPlace::OnStandby(_) if is_primary => {
+                split.decision.count(&self.worker.metrics.routed);
+                true
+            }
             UnitPlace::OnStandby(unit) => {
+                split.decision.count(&self.worker.metrics.routed);
                 match failed {
                     None => split.has_run(unit),
                     Some(SqlState::READ_ONLY_SQL_TRANSACTION) => shared.learned.learn(unit.key, now),
@@ -358,12 +383,12 @@ impl Relay {
                 }
                 false
             }
-            UnitPlace::NotRun => false,
             // No standby was asked whether it writes.
             UnitPlace::ReadOnPrimary(unit) => !split.only_reads(unit) && !self.session.is_pristine(),
             UnitPlace::Undecided | UnitPlace::OnPrimary => {
                 if let Some(Lesson::Unit(key)) = split.refused.take()
                     && failed.is_none()
+                    && is_answered
                 {
                     shared.learned.learn(key, now);
                 }
@@ -387,62 +412,6 @@ impl Relay {
     fn ask_position(&self, server: ServerId, what: AskedPosition) {
         if let Some(seat) = self.seat_in_transaction_mode() {
             ask_for_position(&self.worker, seat, self.context.carried, (server, what));
-        }
-    }
-
-    /// Sends the unit that a standby has refused to the primary. `said` is all that the standby has said, of which nothing was
-    /// forwarded. `false` if the client is to get the refusal.
-    pub(super) fn leave_to_primary(&mut self, why: StandbyRefusal, said: &[u8]) -> bool {
-        let can_repeat = self.client_state == ClientState::Speaking && self.session.repeatable().is_ok();
-        let Some(split) = &mut self.context.split else { return false };
-        let UnitPlace::OnStandby(unit) = split.place else { return false };
-        if !can_repeat || split.unit.is_empty() {
-            return false;
-        }
-        let lesson = match why {
-            StandbyRefusal::Recovery => Lesson::Unit(unit.key),
-            StandbyRefusal::Serializable | StandbyRefusal::Catalog => Lesson::Nothing,
-        };
-        let request = split.unit.clone();
-        // Statements that the unit has prepared may still be there, unknown to the next session.
-        let is_as_before = request.first() == Some(&b'Q') && said.ends_with(b"Z\0\0\0\x05I");
-        let left = if is_as_before { StandbyConnection::AsBefore } else { StandbyConnection::Changed };
-        self.journal.close(&mut self.worker.journals.borrow_mut());
-        self.to_client.input.restart(&[]);
-        self.to_server.input.process_again(request);
-        self.session.rewind(Instant::now());
-        self.part_from_standby(left);
-        if let Some(split) = &mut self.context.split {
-            split.refused = Some(lesson);
-        }
-        true
-    }
-
-    /// Gives back the connection of a standby that has refused a unit, if it is as it was before.
-    fn part_from_standby(&mut self, how: StandbyConnection) {
-        let is_as_before = how == StandbyConnection::AsBefore;
-        let state = self.session.check_in_state().ok().filter(|_| is_as_before);
-        let unused = self.session.leave_unused_transaction().filter(|_| is_as_before);
-        let parting = self.context.cancel.part();
-        let defaults = self.context.own.digest();
-        let is_known = !self.context.own.is_unconfirmed() && !self.context.own.is_asked();
-        self.context.last = self.server.connection().map(|server| server.lease.server());
-        let answered_at = self.answered_at;
-        self.unit_is_not_run();
-        let Some(left) = self.release() else { return };
-        self.session.connection_left();
-        let may_keep = left.member.is_some() && is_known && parting == Parting::Now;
-        match (state, unused) {
-            (Some(state), _) if may_keep => {
-                self.worker.check_in_under(&self.live, left, state, defaults, answered_at);
-            }
-            (None, Some(unused)) if may_keep => give_back_unused(&self.worker, left, unused, defaults),
-            (Some(_) | None, _) => {
-                if left.member.is_some() {
-                    self.worker.metrics.pool_closed.one(PoolCloseReason::Pinned);
-                }
-                left.terminate();
-            }
         }
     }
 }

@@ -5,7 +5,6 @@
 
 use trunkline_codec::backend::TransactionStatus;
 use trunkline_codec::frontend::{Describe, Execute, FrontendTag, Parse, Target};
-use trunkline_codec::ids::Lsn;
 
 pub use self::transaction::{TransactionPiece, TransactionReading};
 use super::Session;
@@ -14,10 +13,10 @@ use crate::conversation::own::Dropping;
 use crate::limits::{UNIT_BYTES_MAX, UNIT_STATEMENTS_MAX};
 use crate::names::{bind_of, compared, describe_of};
 use crate::settings::{RoleReport, RoleTold};
-use crate::sql::fingerprint::Fingerprint;
-use crate::sql::plainness::{NotJudged, Plainness, PlainnessEpoch};
-use crate::sql::reads::{NoRead, is_read};
+use crate::sql::plainness::NotJudged;
+use crate::sql::reads::NoRead;
 use crate::sql::transactions::begins_read_only;
+use crate::sql::verdict::{CatalogProof, ReadUnit, StatementVerdict, judge};
 
 /// What is known of the client's next unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,21 +27,6 @@ pub enum UnitReading {
     Reads(ReadUnit),
     /// The primary's.
     Other(NotProven),
-}
-
-/// A unit that reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReadUnit {
-    /// The same for units that run the same statements in the same order, but for constants; another one for those that begin a
-    /// transaction.
-    pub key: u64,
-    /// The WAL position of the catalog it was judged by: a standby that has not replayed it may have other objects.
-    pub position: Option<Lsn>,
-    /// The catalog that it was judged by.
-    pub epoch: PlainnessEpoch,
-    /// It calls functions by their names that may write, which the primary runs without a word, or that it does not do so is
-    /// not known by its having run: not all rows of it are asked for.
-    pub may_call_what_writes: bool,
 }
 
 /// Why a unit is not proven to read.
@@ -56,14 +40,6 @@ pub enum NotProven {
     Unjudged,
     /// The session has what only the primary can go on with.
     Session,
-}
-
-/// Whether the catalog has to say that a standby answers as the primary does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CatalogProof {
-    Needed,
-    /// The client says it.
-    Waived,
 }
 
 /// What the keys of units that begin a transaction begin with.
@@ -279,64 +255,49 @@ impl Session {
         // The reader rests where nothing asks for it.
         functions.keep_in_use();
         let is_utf8 = self.carried.parameters.is_utf8();
-        let mut unit = None;
-        let mut key = match self.conversation.status {
-            TransactionStatus::InTransaction => TRANSACTION_KEY,
-            TransactionStatus::Idle | TransactionStatus::Failed => 0,
-        };
-        if key == TRANSACTION_KEY && statements.is_limited {
-            // A portal that is suspended goes on in the next unit.
-            return unknown;
-        }
+        let status = self.conversation.status;
+        let mut is_within = status == TransactionStatus::InTransaction;
+        let mut unit: Option<ReadUnit> = None;
         for Statement { sql, types, .. } in &statements.all {
-            if unit.is_none()
-                && self.conversation.status == TransactionStatus::Idle
-                && begins_read_only(sql).is_some()
-            {
-                if statements.is_limited {
-                    return unknown;
-                }
+            if unit.is_none() && status == TransactionStatus::Idle && begins_read_only(sql).is_some() {
                 // As if it had been answered before the rest came.
-                key = TRANSACTION_KEY;
+                is_within = true;
                 continue;
             }
-            match is_read(sql) {
-                Ok(()) => {}
-                Err(NoRead::BeginsTransaction) => return UnitReading::Other(NotProven::Transaction),
-                Err(NoRead::Other) => return unknown,
-            }
-            if !is_utf8 && !sql.is_ascii() {
-                return unknown;
-            }
-            let (verdict, epoch) = functions.plainness(sql, types);
-            let is_proven = verdict == Plainness::Plain;
-            match verdict {
-                Plainness::Plain => {}
-                _trusted if proof == CatalogProof::Waived => {}
-                Plainness::Unknown(NotJudged::Unread | NotJudged::Changing) => {
+            match judge(functions, sql, types, proof) {
+                StatementVerdict::NoRead(NoRead::BeginsTransaction) => {
+                    return UnitReading::Other(NotProven::Transaction);
+                }
+                StatementVerdict::Reads(_) | StatementVerdict::Unknown(_) if !is_utf8 && !sql.is_ascii() => {
+                    return unknown;
+                }
+                StatementVerdict::Reads(read) => {
+                    unit = match unit {
+                        None => Some(read),
+                        Some(unit) => unit.and(read),
+                    };
+                    if unit.is_none() {
+                        return unknown;
+                    }
+                }
+                StatementVerdict::Unknown(NotJudged::Unread | NotJudged::Changing) => {
                     return UnitReading::Other(NotProven::Unjudged);
                 }
-                Plainness::Unknown(NotJudged::NoSuchName | NotJudged::Unscannable)
-                | Plainness::NotPlain(_) => return unknown,
+                StatementVerdict::Unknown(NotJudged::NoSuchName | NotJudged::Unscannable)
+                | StatementVerdict::NotPlain(_)
+                | StatementVerdict::NoRead(_) => return unknown,
             }
-            let ReadUnit { epoch: first, may_call_what_writes, .. } =
-                unit.unwrap_or(ReadUnit { key, position: None, epoch, may_call_what_writes: false });
-            if first != epoch {
-                return unknown;
-            }
-            key = key.rotate_left(7) ^ Fingerprint::of(sql).bits();
-            let may_call_what_writes = may_call_what_writes
-                || !is_proven
-                || statements.is_limited
-                || functions.may_call_what_writes(sql);
-            let position = functions.plainness_position();
-            let position = if proof == CatalogProof::Waived { position.or(Some(Lsn(0))) } else { position };
-            unit = Some(ReadUnit { key, position, epoch, may_call_what_writes });
         }
-        match unit {
-            Some(unit) => UnitReading::Reads(unit),
-            None if key == 0 => unknown,
-            None => UnitReading::Other(NotProven::Transaction),
+        match unit.map(ReadUnit::whole) {
+            // A portal that is suspended goes on in the transaction's next unit.
+            Some(_) if is_within && statements.is_limited => unknown,
+            Some(unit) => UnitReading::Reads(ReadUnit {
+                key: if is_within { unit.key ^ TRANSACTION_KEY } else { unit.key },
+                may_call_what_writes: unit.may_call_what_writes || statements.is_limited,
+                ..unit
+            }),
+            None if is_within => UnitReading::Other(NotProven::Transaction),
+            None => unknown,
         }
     }
 }

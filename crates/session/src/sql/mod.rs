@@ -16,7 +16,7 @@
 //! - [`operator_words`]: operators that are written as keywords.
 //! - [`plainness`]: whether a standby may run it.
 //! - [`path_names`]: the names in a `search_path`.
-//! - `reads`: whether a statement only reads.
+//! - `reads`: whether a statement only reads; [`verdict`]: what it does, by that and the catalog.
 //! - [`references`]: the prepared statements it names.
 //! - `forms`: the forms of single statements.
 //! - `utility`: statements that leave nothing but by functions that they run.
@@ -52,6 +52,7 @@ pub(crate) mod suspicious_names;
 pub(crate) mod transactions;
 mod utility;
 pub(crate) mod verb;
+pub(crate) mod verdict;
 
 /// What is known of a request from its SQL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,11 +8,19 @@ use super::reader::is_word;
 
 /// Why a statement is not taken for a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoRead {
+pub(crate) enum NoRead<'a> {
     /// It begins a transaction.
     BeginsTransaction,
-    /// It does more than read, or may.
-    Other,
+    /// It has this word, with which it does more than read, or may.
+    Word(&'a [u8]),
+    /// It is not alone in its text.
+    Several,
+    /// There is none.
+    Nothing,
+    /// Its text cannot be split into tokens.
+    Unclear,
+    /// It changes the session, or may be done once only.
+    Effect,
 }
 
 /// Words that begin a read.
@@ -29,7 +37,7 @@ fn is_one_of(token: Token<'_>, words: &[&str]) -> bool {
 }
 
 /// Looks at the SQL of a Query or Parse.
-pub(crate) fn is_read(sql: &[u8]) -> Result<(), NoRead> {
+pub(crate) fn is_read(sql: &[u8]) -> Result<(), NoRead<'_>> {
     let mut lexer = Lexer::new(sql);
     let mut has_begun = false;
     let mut has_ended = false;
@@ -38,14 +46,15 @@ pub(crate) fn is_read(sql: &[u8]) -> Result<(), NoRead> {
         let token = match lexer.next() {
             Ok(Some(token)) => token,
             Ok(None) => break,
-            Err(_unclear) => return Err(NoRead::Other),
+            Err(_unclear) => return Err(NoRead::Unclear),
         };
+        let word = &sql[lexer.start()..lexer.at()];
         if token == Token::Symbol(b';') {
             has_ended = has_begun;
             continue;
         }
         if has_ended {
-            return Err(NoRead::Other);
+            return Err(NoRead::Several);
         }
         if !has_begun {
             if token == Token::Symbol(b'(') {
@@ -55,18 +64,22 @@ pub(crate) fn is_read(sql: &[u8]) -> Result<(), NoRead> {
                 return Err(NoRead::BeginsTransaction);
             }
             if !is_one_of(token, &FIRST) {
-                return Err(NoRead::Other);
+                return Err(NoRead::Word(word));
             }
             has_begun = true;
             continue;
         }
         if is_one_of(token, &WRITES) || (is_after_for && is_one_of(token, &LOCKS)) {
-            return Err(NoRead::Other);
+            return Err(NoRead::Word(word));
         }
         is_after_for = is_word(token, "for");
     }
     // What changes the session, or may be done once only.
-    if has_begun && read(sql).is_plain() { Ok(()) } else { Err(NoRead::Other) }
+    match (has_begun, read(sql).is_plain()) {
+        (false, _) => Err(NoRead::Nothing),
+        (true, false) => Err(NoRead::Effect),
+        (true, true) => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -146,7 +159,8 @@ mod tests {
             "SELEC 1",
             "'SELECT'",
         ] {
-            assert_eq!(is_read(sql.as_bytes()), Err(NoRead::Other), "{sql}");
+            let is_read = is_read(sql.as_bytes());
+            assert!(is_read.is_err_and(|why| why != NoRead::BeginsTransaction), "{sql}: {is_read:?}");
         }
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod config;
 mod conninfo_tls;
 #[cfg(feature = "demo")]
 pub(crate) mod demo;
+pub(crate) mod explain;
 mod fetch;
 pub(crate) mod health;
 pub(crate) mod init;

@@ -9,6 +9,7 @@ use trunkline_codec::write::{ErrorReport, error_response};
 use trunkline_session::PinReason;
 use trunkline_telemetry::metrics::RepeatCause;
 
+use super::decision::Decision;
 use super::state::{UnitPlace, Within, WithinOn};
 use crate::relay::attachment::Attachment;
 use crate::relay::{Ending, Relay};
@@ -20,6 +21,14 @@ impl Relay {
         self.context.split.as_ref()?;
         self.rests_within(cx);
         let split = self.context.split.as_mut()?;
+        if split.place == UnitPlace::OnPrimary
+            && matches!(self.server, Attachment::Attached(_))
+            && self.session.is_idle()
+            && !self.to_server.input.has_read_ahead()
+        {
+            // What comes next goes where the session is.
+            split.decision = Decision::none();
+        }
         if !self.client.may_read() && split.behind.is_empty() {
             return None;
         }
@@ -32,6 +41,7 @@ impl Relay {
             ) if self.session.is_idle() => {
                 // It keeps its connection, and all that it does goes there.
                 split.place = UnitPlace::OnPrimary;
+                split.decision = Decision::none();
                 self.read_behind();
                 cx.waker().wake_by_ref();
             }

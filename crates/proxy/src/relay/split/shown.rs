@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::Lsn;
 use trunkline_routing::eligible::shows;
-use trunkline_topology::{Role, ServerId, Snapshot};
+use trunkline_topology::{Role, ServerId, ServerStatus, Snapshot};
 
 use crate::context::TalliedPositions;
 
@@ -25,10 +25,7 @@ pub(super) fn standbys(
     at_least: Lsn,
     within: Option<Duration>,
 ) -> Standbys {
-    let all = snapshot
-        .servers
-        .iter()
-        .filter(|server| server.role == Role::Standby && server.state.takes_new() && server.weight > 0);
+    let all = snapshot.servers.iter().filter(|server| is_up(server));
     if all.clone().next().is_none() {
         return Standbys::NoneUp;
     }
@@ -45,4 +42,9 @@ pub(super) fn standbys(
         Some(one) => Standbys::OneShows(Some(one)),
         None => Standbys::NoneShows(up.map(|server| server.id).collect()),
     }
+}
+
+/// Whether it is a standby that may be asked.
+pub(super) fn is_up(server: &ServerStatus) -> bool {
+    server.role == Role::Standby && server.state.takes_new() && server.weight > 0
 }

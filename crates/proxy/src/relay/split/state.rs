@@ -8,8 +8,10 @@ use trunkline_codec::sqlstate::SqlState;
 use trunkline_routing::{Floor, TargetSessionAttrs};
 use trunkline_session::{Hints, ReadUnit};
 use trunkline_telemetry::metrics::RouteReason;
+use trunkline_telemetry::statement_log::StatementRoute;
 use trunkline_topology::ServerId;
 
+use super::decision::Decision;
 use super::waiting::{MissingPosition, StandbyWait};
 
 /// What such a session remembers from one unit to the next.
@@ -23,6 +25,8 @@ pub(in crate::relay) struct Split {
     pub(super) side: SplitSide,
     /// Where the session was last on the other side.
     pub(super) other: Visit,
+    /// Why the present unit goes where it does.
+    pub(super) decision: Decision,
     /// The unit that a standby was asked first, from its first byte on.
     pub(super) unit: Vec<u8>,
     /// It was refused there: what is to be learnt if the primary runs it.
@@ -155,6 +159,11 @@ impl Split {
     pub(super) fn only_reads(&self, unit: ReadUnit) -> bool {
         let is_it = |run: &ReadUnit| run.key == unit.key && run.epoch == unit.epoch;
         !unit.may_call_what_writes && self.run_on_standbys.iter().flatten().any(is_it)
+    }
+
+    /// Where the present unit goes and why, for the log of its statements.
+    pub(in crate::relay) fn route(&self) -> StatementRoute {
+        self.decision.route()
     }
 
     /// How the last statement has failed, to be noted by whoever records it.

@@ -26,6 +26,7 @@ use trunkline_session::{
 use trunkline_telemetry::metrics::RouteReason;
 use trunkline_topology::{Role, ServerStatus};
 
+use super::decision::UnitVisit;
 use super::state::{
     HeldTransaction, Lesson, SplitSide, StandbyConnection, UnitPlace, Within, WithinOn, WithinStep,
 };
@@ -87,10 +88,11 @@ impl Relay {
         if Instant::now() < until {
             return None;
         }
-        self.worker.metrics.routed.one(RouteReason::Transaction);
         self.turn_to(SplitSide::Primary, UnitLeg::Any);
         self.session.ask_standby_first(false);
         let split = self.context.split.as_mut()?;
+        split.decision.made(RouteReason::Transaction, UnitVisit::First);
+        split.decision.count(&self.worker.metrics.routed);
         split.place = UnitPlace::OnPrimary;
         split.may_change = false;
         Some(self.search(None, Instant::now()))
@@ -111,6 +113,7 @@ impl Relay {
         match &mut split.place {
             UnitPlace::OnStandby(unit) if is_between => {
                 let unit = *unit;
+                split.decision.count(&self.worker.metrics.routed);
                 if failed.is_none() {
                     split.has_run(unit);
                 }

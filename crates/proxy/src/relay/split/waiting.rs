@@ -14,7 +14,7 @@ use trunkline_topology::Snapshot;
 
 use super::min_lsn::MinLsnMeaning;
 use super::shown::{Standbys, standbys};
-use super::state::Split;
+use super::state::{Split, UnitPlace};
 use crate::context::Worker;
 use crate::limits::{MIN_LSN_PATIENCE, STANDBY_ASKED_AGAIN, STANDBY_ASKED_SELDOM};
 use crate::relay::attachment::{Attachment, Taking};
@@ -59,6 +59,10 @@ impl Relay {
         if let Some(split) = &mut self.context.split {
             split.wait = None;
             split.came_at = Instant::now();
+            if split.place == UnitPlace::NotRun {
+                // The last one has failed with its server.
+                split.place = UnitPlace::Undecided;
+            }
         }
     }
 

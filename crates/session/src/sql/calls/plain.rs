@@ -1,5 +1,6 @@
 //! What SQL that reads names, looked up among what is not plain.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::keywords::is_keyword;
@@ -12,19 +13,29 @@ use crate::sql::source::plain::tells_standby;
 
 /// Judges SQL whose parameters were declared with these types; four bytes each.
 pub(crate) fn judge(sql: &[u8], types: &[u8], catalog: &PlainnessCatalog) -> Plainness {
+    judge_with_place(sql, types, catalog).0
+}
+
+/// The same, with the place in the SQL of what decided, unless that is no name in it.
+pub(crate) fn judge_with_place(
+    sql: &[u8],
+    types: &[u8],
+    catalog: &PlainnessCatalog,
+) -> (Plainness, Option<Range<usize>>) {
     if let Some(cause) = &catalog.everything {
-        return Plainness::NotPlain(Arc::clone(cause));
+        return (Plainness::NotPlain(Arc::clone(cause)), None);
     }
+    let unscannable = (Plainness::Unknown(NotJudged::Unscannable), None);
     if sql.len() > PLAINNESS_SQL_MAX {
-        return Plainness::Unknown(NotJudged::Unscannable);
+        return unscannable;
     }
-    let Some(tokens) = tokens_of(sql) else { return Plainness::Unknown(NotJudged::Unscannable) };
-    let mut look = PlainnessLook { sql, tokens: &tokens, catalog, cause: None, is_new: false };
+    let Some(tokens) = tokens_of(sql) else { return unscannable };
+    let mut look = PlainnessLook { sql, tokens: &tokens, catalog, cause: None, at: None, new: None };
     look.read(types);
     match look {
-        PlainnessLook { cause: Some(cause), .. } => Plainness::NotPlain(cause),
-        PlainnessLook { is_new: true, .. } => Plainness::Unknown(NotJudged::NoSuchName),
-        PlainnessLook { .. } => Plainness::Plain,
+        PlainnessLook { cause: Some(cause), at, .. } => (Plainness::NotPlain(cause), at),
+        PlainnessLook { new: Some(name), .. } => (Plainness::Unknown(NotJudged::NoSuchName), Some(name)),
+        PlainnessLook { .. } => (Plainness::Plain, None),
     }
 }
 
@@ -64,19 +75,23 @@ struct PlainnessLook<'a> {
     catalog: &'a PlainnessCatalog,
     /// What was found first.
     cause: Option<Arc<str>>,
-    /// It has names that the catalog has not.
-    is_new: bool,
+    /// Where in the SQL that is, if it has a name there.
+    at: Option<Range<usize>>,
+    /// The first name that the catalog has not.
+    new: Option<Range<usize>>,
 }
 
 impl PlainnessLook<'_> {
     fn read(&mut self, types: &[u8]) {
         for oid in types.as_chunks::<4>().0 {
-            self.blame(self.catalog.types.get(&u32::from_be_bytes(*oid)));
+            self.blame(self.catalog.types.get(&u32::from_be_bytes(*oid)), None);
         }
         let mut relations = RelationNames::new(self.tokens);
         for (at, placed) in self.tokens.iter().enumerate() {
-            if let Some(relation) = relations.see(at) {
-                self.is_new |= !self.catalog.relations.contains(&relation);
+            if let Some(relation) = relations.see(at)
+                && !self.catalog.relations.contains(&relation)
+            {
+                self.is_new(placed);
             }
             match placed.token {
                 Token::Word(_) | Token::Quoted(_) => self.word(placed),
@@ -93,34 +108,41 @@ impl PlainnessLook<'_> {
         }
     }
 
-    fn blame(&mut self, cause: Option<&Arc<str>>) {
-        if self.cause.is_none() {
-            self.cause = cause.cloned();
+    fn blame(&mut self, cause: Option<&Arc<str>>, at: Option<Range<usize>>) {
+        if let (None, Some(cause)) = (&self.cause, cause) {
+            self.cause = Some(Arc::clone(cause));
+            self.at = at;
         }
+    }
+
+    fn is_new(&mut self, placed: &PlacedToken<'_>) {
+        self.new.get_or_insert(placed.start..placed.end);
     }
 
     fn word(&mut self, placed: &PlacedToken<'_>) {
         let Some(name) = name_of(placed.token) else { return };
-        self.blame(self.catalog.words.get(&name));
+        self.blame(self.catalog.words.get(&name), Some(placed.start..placed.end));
         self.setting(placed);
     }
 
     /// Settings that only a standby has, or has otherwise.
     fn setting(&mut self, placed: &PlacedToken<'_>) {
         if let Some(setting) = tells_standby(&self.sql[placed.start..placed.end]) {
-            self.blame(Some(&setting.into()));
+            self.blame(Some(&setting.into()), Some(placed.start..placed.end));
         }
     }
 
     /// The name before the parenthesis that is the token `at`.
     fn call(&mut self, at: usize) {
         let Some(before) = at.checked_sub(1) else { return };
-        let Some(name) = name_of(self.tokens[before].token) else { return };
+        let placed = &self.tokens[before];
+        let Some(name) = name_of(placed.token) else { return };
         match self.catalog.functions.get(&name) {
-            Some(cause) => self.blame(cause.as_ref()),
+            Some(cause) => self.blame(cause.as_ref(), Some(placed.start..placed.end)),
             None if self.catalog.built_in.contains(&name) => {}
-            None if is_keyword(&name) && matches!(self.tokens[before].token, Token::Word(_)) => {}
-            None => self.is_new = self.is_new || may_be_a_call(self.tokens, before),
+            None if is_keyword(&name) && matches!(placed.token, Token::Word(_)) => {}
+            None if self.new.is_none() && may_be_a_call(self.tokens, before) => self.is_new(placed),
+            None => {}
         }
     }
 
@@ -137,10 +159,11 @@ impl PlainnessLook<'_> {
             if !is_operator(first) {
                 continue;
             }
-            let run = &self.sql[first.start..run.last().map_or(first.end, |last| last.end)];
+            let place = first.start..run.last().map_or(first.end, |last| last.end);
+            let run = &self.sql[place.clone()];
             for (operator, cause) in &self.catalog.operators {
                 if run.windows(operator.len()).any(|part| *part == **operator) {
-                    self.blame(Some(cause));
+                    self.blame(Some(cause), Some(place.clone()));
                 }
             }
         }
@@ -152,7 +175,7 @@ impl PlainnessLook<'_> {
             matches!(pair, [to, out] if is_one_of(to.token, &["to"]) && is_one_of(out.token, &["stdout"]))
         });
         if !is_to_client {
-            self.blame(Some(&"COPY".into()));
+            self.blame(Some(&"COPY".into()), None);
         }
     }
 }
