@@ -13,7 +13,7 @@ use crate::{Exit, Failure, terminal};
 const AFTER: &str = "\
 Examples:
   trunkline explain \"SELECT count(*) FROM orders\"
-  trunkline explain --listener split --database shop \"SELECT next_number('order')\"
+  trunkline explain --listener split --database shop \"SELECT next_number()\"
   trunkline explain \"SELECT * FROM report\" --json | jq -r .reason
   trunkline explain \"SELECT 1\" --admin /tmp/a.sock
       the socket of `trunkline serve --admin /tmp/a.sock`
