@@ -53,6 +53,16 @@ pub enum StatementNames {
     },
 }
 
+/// Who gets the server connections that a session takes turns on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ConnectionHeirs {
+    /// Others, too: they find nothing of what it leaves there.
+    #[default]
+    Anyone,
+    /// It alone: it finds there what its sequences have given.
+    Itself,
+}
+
 /// What a server is, as PostgreSQL reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerRole {

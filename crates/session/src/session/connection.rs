@@ -17,7 +17,7 @@ use crate::carried::prepared::{UnnamedKept, UnnamedThere};
 use crate::carried::residue::{ForeignUnnamed, InsertUse, Residue, SequenceUse};
 use crate::conversation::state::{ClientEnd, CopyState, Farewell, Mode, Pipeline, Tail};
 use crate::pin::PinReason;
-use crate::settings::{RoleReport, RoleTold, ServerName, ServerRole, StatementNames};
+use crate::settings::{ConnectionHeirs, RoleReport, RoleTold, ServerName, ServerRole, StatementNames};
 
 impl Session {
     /// What the session wants of another server connection, to go on there. See [`crate::diff`].
@@ -103,9 +103,9 @@ impl Session {
 
     #[inline]
     fn sequences_left(&self) -> Option<OwnMark> {
-        match self.residue.sequences {
-            SequenceUse::None => None,
-            SequenceUse::Possible => Some(self.carried.marks.of_sequences()),
+        match (self.residue.sequences, self.heirs) {
+            (SequenceUse::None, _) | (SequenceUse::Possible, ConnectionHeirs::Itself) => None,
+            (SequenceUse::Possible, ConnectionHeirs::Anyone) => Some(self.carried.marks.of_sequences()),
         }
     }
 

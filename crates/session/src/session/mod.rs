@@ -51,7 +51,7 @@ use crate::recovery::attempt::Attempt;
 use crate::sampling::Sampler;
 use crate::session::announce::Announce;
 use crate::settings::{
-    Mobility, ReportTiming, RoleTold, ServerRole, SessionSettings, StatementNames, Tracking,
+    ConnectionHeirs, Mobility, ReportTiming, RoleTold, ServerRole, SessionSettings, StatementNames, Tracking,
 };
 use crate::timing::{Meter, Outcome};
 
@@ -68,6 +68,7 @@ pub struct Session {
     pub(crate) residue: Residue,
     pub(crate) mobility: Mobility,
     pub(crate) names: StatementNames,
+    pub(crate) heirs: ConnectionHeirs,
     pub(crate) report_timing: ReportTiming,
     pub(crate) role_told: RoleTold,
     pub(crate) mode: Mode,
@@ -114,12 +115,19 @@ impl Session {
                 Mobility::Movable => statement_names,
                 Mobility::Fixed => StatementNames::OfClient,
             },
+            heirs: ConnectionHeirs::Anyone,
             report_timing,
             role_told: RoleTold::Present,
             mode,
         };
         session.follow_login();
         session
+    }
+
+    /// The same, whose server connections no other session ever gets.
+    #[must_use]
+    pub fn with_own_connections(self) -> Self {
+        Self { heirs: ConnectionHeirs::Itself, ..self }
     }
 
     /// The first statement gets no fingerprint: [`FirstStatements`](crate::FirstStatements) has not drawn it.

@@ -342,6 +342,17 @@ fn a_use_of_sequences_that_was_left_elsewhere_is_not_found_again() {
 }
 
 #[test]
+fn a_session_finds_on_its_own_connections_what_sequences_have_given() {
+    let mut one = Talk::on_primary();
+    one.session = Talk::on_primary().session.with_own_connections();
+    one.ran("insert into t values (1)", &["INSERT 0 1"]);
+    let primary = one.checks_in();
+    one.checks_out(&ConnectionState::default());
+    one.ran("select 1", &["SELECT 1"]).checks_in();
+    assert!(one.checks_out(&primary).is_empty());
+}
+
+#[test]
 fn who_names_nextval_may_keep_the_connection_until_sequences_are_discarded() {
     for sql in ["select nextval('s')", "select setval('s', 1)", "insert into t values (NEXTVAL('s'))"] {
         let mut talk = Talk::on_primary();
