@@ -62,6 +62,8 @@ pub enum CloseReason {
     Evicted,
     /// It ended by itself: [`closed`](crate::Pools::closed).
     Ended,
+    /// It was its client's [own](crate::PoolBound::Own), which has left it. Never counted.
+    Left,
     /// The pools do not know it. Never counted.
     Unknown,
 }
@@ -89,6 +91,7 @@ impl CloseReason {
             CloseReason::Limit => "limit",
             CloseReason::Evicted => "evicted",
             CloseReason::Ended => "ended",
+            CloseReason::Left => "left",
             CloseReason::Unknown => "unknown",
         }
     }

@@ -12,6 +12,9 @@ pub enum PoolBound {
     /// Nothing: each client has one, as long as it is connected. `pool_size` bounds those that are idle, of all such keys of
     /// a database and user together; they do not count as connections of those that are [sized](PoolBound::Sized).
     Unlimited,
+    /// One to each server, the own of the key's only client for as long as it is connected: no limit of the settings counts
+    /// them, and none of their times ends them.
+    Own,
 }
 
 /// A limit of a server's own, by the connections that count against it.

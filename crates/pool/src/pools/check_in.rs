@@ -124,6 +124,9 @@ impl Pools {
         if connection.keep == KeepAfterUse::Retired {
             return Some(CloseReason::Retired);
         }
+        if self.is_left(pool) {
+            return Some(CloseReason::Left);
+        }
         if connection.old_at.is_some_and(|at| at <= now) {
             return Some(CloseReason::Lifetime);
         }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::answer::{CheckFirst, CheckOut, Effects, Given};
 use crate::connection::{CarriedState, Fits};
+use crate::key::PoolBound;
 use crate::limits::{PREFERENCE_DEPTH, WAITERS_MAX, WAITERS_PER_KEY_MAX};
 use crate::pools::Pools;
 use crate::pools::serving::Reserve;
@@ -99,7 +100,7 @@ impl Pools {
         self.connections.unlink(&mut pool.idle, index, stage);
         pool.busy += 1;
         pool.testing += u32::from(check == CheckFirst::Needed);
-        self.totals.reused += 1;
+        self.totals.reused += u64::from(pool.bound != PoolBound::Own);
         let connection = self.connections.get(index)?;
         Some(Given { token: connection.token, server: pool.server, state: connection.state, check })
     }

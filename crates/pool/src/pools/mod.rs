@@ -7,6 +7,7 @@
 //!
 //! - `check_out`, `check_in`: the way of a connection to a client and back.
 //! - `opening`: connections that come; `moved`: that go to another worker.
+//! - `own`: connections that are one client's own.
 //! - `serving`: what becomes free is given to those that wait.
 //! - `waiting`: how a client gets into the queues and out of them.
 //! - `upkeep`: what time brings about.
@@ -17,6 +18,7 @@ mod check_in;
 mod check_out;
 mod moved;
 mod opening;
+mod own;
 mod reload;
 mod serving;
 mod shown;
@@ -30,12 +32,13 @@ use std::time::Instant;
 use slab::Slab;
 use trunkline_topology::ServerId;
 
+use crate::answer::Effects;
 use crate::counts::PoolTotals;
-use crate::key::{PoolId, PoolKey};
+use crate::key::{PoolBound, PoolId, PoolKey};
 use crate::limits::POOLS_MAX;
 use crate::settings::PoolSettings;
 use crate::store::connections::{Connections, IdleList};
-use crate::store::groups::{GroupName, LimitGroups};
+use crate::store::groups::{GroupName, LimitGroups, NO_GROUP};
 use crate::store::keys::PoolKeys;
 use crate::store::queue::TicketQueue;
 use crate::store::server_pool::{OpeningPlace, ServerPool, Upkeep};
@@ -98,17 +101,22 @@ impl Pools {
         self.keys.of(key).map(|entry| entry.clients += 1).is_some()
     }
 
-    /// Counts one client less. It neither waits nor has a connection.
-    pub fn leave(&mut self, key: PoolId) {
-        let Some(entry) = self.keys.of(key) else { return };
+    /// Counts one client less. It neither waits nor has a connection; those that were its [own](PoolBound::Own) are closed.
+    pub fn leave(&mut self, key: PoolId) -> Effects {
+        let mut effects = Effects::default();
+        let Some(entry) = self.keys.of(key) else { return effects };
         entry.clients = entry.clients.saturating_sub(1);
         if entry.clients == 0 {
             // What was kept for them by `min_pool_size` is so no longer.
             let pools: Vec<usize> = entry.pools.iter().map(|(_, pool)| *pool).collect();
             self.look_after_fills();
-            pools.into_iter().for_each(|pool| self.tidy(pool));
+            for pool in pools {
+                self.close_left(pool, &mut effects);
+                self.tidy(pool);
+            }
             self.keys.tidy(key.index);
         }
+        effects
     }
 
     /// The pool of a key to a server, a new one where there is none. `None`: there are too many.
@@ -120,15 +128,26 @@ impl Pools {
         if self.pools.len() >= POOLS_MAX {
             return None;
         }
-        let (user, database) = (entry.key.user(), entry.key.database());
+        let (user, database, bound) = (entry.key.user(), entry.key.database(), entry.key.bound());
         let index = self.pools.vacant_key();
+        let [of_database, of_user, both] = match bound {
+            PoolBound::Own => [NO_GROUP; 3],
+            PoolBound::Sized | PoolBound::Unlimited => {
+                let names = [
+                    GroupName::Database(database.into()),
+                    GroupName::User(user.into()),
+                    GroupName::both(&entry.key),
+                ];
+                names.map(|name| self.groups.join(server, name, index))
+            }
+        };
         self.pools.insert(ServerPool {
             server,
             key,
-            database: self.groups.join(server, GroupName::Database(database.into()), index),
-            user: self.groups.join(server, GroupName::User(user.into()), index),
-            both: self.groups.join(server, GroupName::both(&entry.key), index),
-            bound: entry.key.bound(),
+            database: of_database,
+            user: of_user,
+            both,
+            bound,
             size: self.settings.size_of(user, database),
             idle: IdleList::default(),
             busy: 0,

@@ -1,9 +1,10 @@
 //! Connections that come.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::answer::Effects;
 use crate::connection::{CloseReason, ConnectionToken, ReservedPlace, ToClose};
+use crate::key::PoolBound;
 use crate::limits::FILL_RETRY;
 use crate::pools::Pools;
 use crate::store::connections::KeepAfterUse;
@@ -29,9 +30,10 @@ impl Pools {
         if opening.keep == KeepAfterUse::Keep {
             pool.upkeep = Upkeep::Filled;
         }
-        let lifetime = self.settings.server_lifetime;
+        let is_own = pool.bound == PoolBound::Own;
+        let lifetime = if is_own { Duration::ZERO } else { self.settings.server_lifetime };
         let old_at = self.connections.add(token, opening.pool, opening.keep, now, lifetime);
-        self.totals.opened += 1;
+        self.totals.opened += u64::from(!is_own);
         self.look_after(old_at, now);
         effects
     }

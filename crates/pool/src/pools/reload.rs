@@ -4,6 +4,7 @@ use trunkline_topology::ServerId;
 
 use crate::answer::Effects;
 use crate::connection::CloseReason;
+use crate::key::PoolBound;
 use crate::pools::Pools;
 use crate::settings::PoolSettings;
 use crate::store::connections::KeepAfterUse;
@@ -52,6 +53,11 @@ impl Pools {
             }
         }
         self.connections.set_lifetime(self.settings.server_lifetime);
+        for (_, connection) in self.connections.iter_mut() {
+            if self.pools.get(connection.pool).is_some_and(|pool| pool.bound == PoolBound::Own) {
+                connection.old_at = None;
+            }
+        }
         // Reckoned anew by the next look.
         self.clients.entitled = Ticket::FIRST;
         self.is_look_due = true;

@@ -35,6 +35,12 @@ pub(super) struct Room {
     evicted: [Option<usize>; 2],
 }
 
+impl Room {
+    pub(super) fn by_closing(idle: usize) -> Self {
+        Room { evicted: [Some(idle), None] }
+    }
+}
+
 /// The groups whose limits pools share.
 type SharedLimits = [Option<usize>; 3];
 
@@ -79,6 +85,7 @@ impl Pools {
         let size = match pool.bound {
             PoolBound::Sized => Some(pool.both),
             PoolBound::Unlimited => None,
+            PoolBound::Own => return [None; 3],
         };
         let database = limited(self.settings.max_db_connections, pool.database);
         let user = limited(self.settings.max_user_connections, pool.user);
@@ -201,6 +208,9 @@ impl Pools {
     /// How a pool gets room for one more connection, if it can.
     pub(super) fn room(&self, index: usize, reserve: Reserve) -> Option<Room> {
         let pool = self.pools.get(index)?;
+        if pool.bound == PoolBound::Own {
+            return Self::room_for_own(pool);
+        }
         let size = match reserve {
             Reserve::Closed => pool.size,
             Reserve::Open => self.settings.size_with_reserve(pool.size),
@@ -208,7 +218,7 @@ impl Pools {
         if pool.bound == PoolBound::Sized && self.groups.connections(pool.both) >= size {
             // Instead of one of the same database and user: the numbers stay as they are.
             let oldest = self.oldest_idle(self.groups.pools(pool.both), |_| true)?;
-            return Some(Room { evicted: [Some(oldest), None] });
+            return Some(Room::by_closing(oldest));
         }
         let database = self.has_reached(self.settings.max_db_connections, pool.database);
         let user = self.has_reached(self.settings.max_user_connections, pool.user);
@@ -298,14 +308,14 @@ impl Pools {
             PoolBound::Sized => {
                 self.groups.connections(pool.both) > self.settings.size_with_reserve(pool.size)
             }
-            PoolBound::Unlimited => false,
+            PoolBound::Unlimited | PoolBound::Own => false,
         }
     }
 
     /// Whether more connections of a pool's database and user are idle than are kept.
     pub(super) fn has_spare(&self, pool: &ServerPool) -> bool {
         match pool.bound {
-            PoolBound::Sized => false,
+            PoolBound::Sized | PoolBound::Own => false,
             PoolBound::Unlimited => {
                 let pools = self.groups.pools(pool.both).iter().filter_map(|pool| self.pools.get(*pool));
                 pools.map(|pool| pool.idle.len()).sum::<u32>() > pool.size

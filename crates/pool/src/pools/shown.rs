@@ -7,20 +7,29 @@ use trunkline_topology::ServerId;
 
 use crate::answer::CheckFirst;
 use crate::counts::{LongestWait, PoolCounts, PoolCrowd, PoolTotals};
-use crate::key::{PoolId, PoolKey};
+use crate::key::{PoolBound, PoolId, PoolKey};
 use crate::pools::Pools;
 use crate::store::keys::KeyEntry;
 use crate::store::server_pool::ServerPool;
 
 impl Pools {
-    /// The clients of each key, without a server; the server connections of each pool, with its server.
+    /// The clients of each key, without a server; the server connections of each pool, with its server. Clients that have
+    /// connections of their [own](PoolBound::Own) are left out.
     pub fn counts(&self, now: Instant) -> impl Iterator<Item = (Option<ServerId>, &PoolKey, PoolCounts)> {
-        let clients = self.keys.iter().map(move |entry| (None, &entry.key, self.clients_of(entry, now)));
-        let servers = self.pools.iter().filter_map(move |(_, pool)| {
+        let shared = |bound: PoolBound| bound != PoolBound::Own;
+        let keys = self.keys.iter().filter(move |entry| shared(entry.key.bound()));
+        let clients = keys.map(move |entry| (None, &entry.key, self.clients_of(entry, now)));
+        let pools = self.pools.iter().filter(move |(_, pool)| shared(pool.bound));
+        let servers = pools.filter_map(move |(_, pool)| {
             let entry = self.keys.get(pool.key)?;
             Some((Some(pool.server), &entry.key, self.connections_of(pool, now)))
         });
         clients.chain(servers)
+    }
+
+    /// The servers that there are connections to, each as often as pools have it.
+    pub fn servers(&self) -> impl Iterator<Item = ServerId> {
+        self.pools.iter().map(|(_, pool)| pool.server)
     }
 
     /// What has happened since the start.

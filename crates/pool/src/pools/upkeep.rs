@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::answer::Effects;
 use crate::connection::{CloseReason, ReservedPlace};
-use crate::key::PoolId;
+use crate::key::{PoolBound, PoolId};
 use crate::limits::{FILLS_MAX, NOTICE_AFTER};
 use crate::pools::Pools;
 use crate::pools::serving::{Reserve, Room};
@@ -139,7 +139,7 @@ impl Pools {
 
     /// The oldest idle connection of a pool, if it is to be closed.
     fn idle_too_long(&self, pool: usize, now: Instant) -> Option<usize> {
-        let pool = self.pools.get(pool)?;
+        let pool = self.pools.get(pool).filter(|pool| pool.bound != PoolBound::Own)?;
         if self.groups.connections(pool.both) <= self.least(pool) {
             return None;
         }
@@ -157,7 +157,9 @@ impl Pools {
     pub(super) fn least(&self, pool: &ServerPool) -> u32 {
         let has_clients = self.keys.get(pool.key).is_some_and(|entry| entry.clients > 0);
         match pool.upkeep {
-            Upkeep::Filled if has_clients => self.settings.min_pool_size.min(pool.size),
+            Upkeep::Filled if has_clients && pool.bound != PoolBound::Own => {
+                self.settings.min_pool_size.min(pool.size)
+            }
             Upkeep::Filled | Upkeep::Left => 0,
         }
     }

@@ -25,6 +25,9 @@ impl GroupName {
     }
 }
 
+/// In place of a group: the pool shares no limit. It has no pools and no connections.
+pub(crate) const NO_GROUP: usize = usize::MAX;
+
 /// Pools that share a limit.
 #[derive(Debug)]
 pub(crate) struct LimitGroup {

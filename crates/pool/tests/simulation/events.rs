@@ -35,7 +35,7 @@ impl World {
             }
             Client::Free(key, id) => match self.rng.usize(0..6) {
                 0 => {
-                    self.pools.leave(id);
+                    assert!(self.pools.leave(id).is_empty());
                     self.model.clients[key] -= 1;
                 }
                 _ => self.asks(client, key, id),
@@ -257,7 +257,7 @@ impl World {
                 self.finish_client(client);
             }
             if let Client::Free(key, id) = std::mem::replace(&mut self.clients[client], Client::Away) {
-                self.pools.leave(id);
+                assert!(self.pools.leave(id).is_empty());
                 self.model.clients[key] -= 1;
             }
             self.look();

@@ -274,7 +274,7 @@ impl Model {
             }
             // Its place was for one whose turn it was.
             CloseReason::Evicted => self.waits.values().any(|waits| waits.granted.is_none()),
-            CloseReason::IdleTimeout | CloseReason::Ended | CloseReason::Unknown => false,
+            CloseReason::IdleTimeout | CloseReason::Ended | CloseReason::Left | CloseReason::Unknown => false,
         }
     }
 
@@ -292,6 +292,7 @@ impl Model {
         let size = match key.bound() {
             PoolBound::Sized => (Limit::Size(first), total, self.most(at.1)),
             PoolBound::Unlimited => (Limit::Idle(first), idle, self.usual_size(at.1)),
+            PoolBound::Own => panic!("there are no such keys"),
         };
         [
             size,

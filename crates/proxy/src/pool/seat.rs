@@ -30,7 +30,8 @@ impl Deref for ClientSeat {
 
 impl Drop for ClientSeat {
     fn drop(&mut self) {
-        self.0.pools.lock().leave(self.0.id);
+        let effects = self.0.pools.lock().leave(self.0.id);
+        self.0.pools.deliver(effects);
     }
 }
 

@@ -63,7 +63,7 @@ impl PoolCloseReason {
             CloseReason::Retired => Some(PoolCloseReason::Ineligible),
             CloseReason::PoolSize | CloseReason::Limit => Some(PoolCloseReason::Surplus),
             CloseReason::Evicted => Some(PoolCloseReason::Evicted),
-            CloseReason::Ended | CloseReason::Unknown => None,
+            CloseReason::Ended | CloseReason::Left | CloseReason::Unknown => None,
         }
     }
 }

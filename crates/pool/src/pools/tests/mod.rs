@@ -2,6 +2,7 @@
 
 mod bounds;
 mod choice;
+mod own;
 mod put_back;
 mod queue;
 mod reloads;

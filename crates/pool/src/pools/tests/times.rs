@@ -91,7 +91,7 @@ fn connections_idle_too_long_are_closed_but_for_min_pool_size() {
     }
     assert_eq!(closed, [tokens[0], tokens[1]].map(|token| (token, CloseReason::IdleTimeout)));
     // With the last client goes the reason to keep any.
-    setup.pools.leave(key);
+    assert!(setup.pools.leave(key).is_empty());
     let (_, due) = setup.next();
     assert_eq!(due.effects.close.len(), 1);
     assert_eq!(setup.pools.counts(setup.now).count(), 0);
