@@ -13,14 +13,26 @@ use trunkline_codec::write;
 use trunkline_tests::{Answer, Endpoint, EndpointBuilder, Login, PoolRole, Wire, eventually, http_get};
 use trunkline_tests::{own_cluster, shared_cluster};
 
+#[path = "splitting/session_mode.rs"]
+mod session_mode;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Its listener for writes splits.
+/// Its listener for writes splits. Sessions share four connections of a pool, or have their own: what is promised is the same.
 fn endpoint(cluster: &Cluster) -> EndpointBuilder {
     let listener =
         "[[listener]]\nname = \"writes\"\ntarget_session_attrs = \"read-write\"\nroute = \"statement\"\n";
     // A replica whose replay is paused stays eligible throughout.
-    Endpoint::over(cluster).pooling(4).toml(listener).key("health.max_lag", "\"600s\"")
+    let builder = Endpoint::over(cluster).pooling(4).toml(listener).key("health.max_lag", "\"600s\"");
+    builder.key("pool.pool_mode", &format!("\"{}\"", pool_mode()))
+}
+
+/// That of `TRUNKLINE_TEST_POOL_MODE`, by which the whole suite runs in either. Without, tests are dealt out to both by their names.
+fn pool_mode() -> String {
+    let dealt = |name: &str| if name.len().is_multiple_of(2) { "session" } else { "transaction" };
+    let this = std::thread::current();
+    std::env::var("TRUNKLINE_TEST_POOL_MODE")
+        .unwrap_or_else(|_unset| dealt(this.name().unwrap_or_default()).into())
 }
 
 fn sql(cluster: &Cluster, text: &str) -> String {

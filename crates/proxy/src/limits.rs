@@ -39,6 +39,10 @@ pub const CROWD_TICKS: u32 = 4;
 /// How long a session in transaction mode prefers the server that it was on last: another has to show as much.
 pub const POOL_STAY: Duration = Duration::from_secs(1);
 
+/// How often a session that has its own connections compares the server that it reads on with others: it stays unless that has more
+/// than its share.
+pub const OWN_STAY: Duration = Duration::from_secs(10);
+
 /// How long a session in transaction mode that has added rows keeps its connection at least, and how often it looks whether
 /// others wait: its client may ask `currval` or `lastval` next, as drivers do at once.
 pub const SEQUENCE_STAY_MIN: Duration = Duration::from_millis(20);

@@ -73,9 +73,10 @@ pub enum ServerRole {
 }
 
 /// What the client is told of its servers' role, by the parameter `in_hot_standby`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum RoleTold {
     /// As each is.
+    #[default]
     Present,
     /// As the first one was, whatever comes next; and what the present one reports.
     AtLogin(RoleReport),

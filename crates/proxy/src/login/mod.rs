@@ -52,10 +52,10 @@ use crate::client::first::{StartupOutcome, read_startup};
 use crate::context::{BoundListener, Live, Worker, log_connection};
 use crate::errors::Refusal;
 use crate::pool::connection::ServerConnection;
-use crate::pool::seat::{ClientSeat, PoolSeat};
+use crate::pool::seat::{ClientSeat, PoolSeat, SeatMode};
 use crate::server::connection::ReadyServer;
 use crate::server::take::{ServerCriteria, TakeError};
-use crate::settings::{AddHost, LimitSettings, PoolMode, Retry};
+use crate::settings::{AddHost, LimitSettings, Retry};
 use crate::snapshots::ClientGroup;
 use trunkline_telemetry::metrics::{LoginResult, RefusalReason};
 use trunkline_telemetry::sessions::{SessionId, SessionInfo};
@@ -435,8 +435,8 @@ fn cancel_handle(
     seat: Option<&PoolSeat>,
 ) -> Result<CancelHandle, LoginFailure> {
     let shown = match seat.map(PoolSeat::mode) {
-        Some(PoolMode::Transaction) => ShownProcess::MadeUp,
-        Some(PoolMode::Session) | None => ShownProcess::Servers,
+        Some(SeatMode::Transaction) => ShownProcess::MadeUp,
+        Some(SeatMode::Session | SeatMode::Own) | None => ShownProcess::Servers,
     };
     let Some(key) = server.key.clone() else { return Ok(worker.shared.cancels.without_key()) };
     worker.shared.cancels.register(version, key, shown).map_err(|error| {

@@ -16,7 +16,7 @@ use crate::pool::seat::ClientSeat;
 use crate::server::connection::ReadyServer;
 use crate::settings::AddHost;
 
-/// Takes a place for a client that has proved who it is; `None` for one that has its server connections to itself.
+/// Takes a place for a client that has proved who it is; `None` for one that has one server connection to itself.
 pub(super) fn seat(
     worker: &Worker,
     request: &StartupRequest,
@@ -26,13 +26,19 @@ pub(super) fn seat(
     let [user, database] = request.names.of_login();
     let listener = request.criteria.listener.settings.options.pool_mode;
     let mode = live.pool.mode_of(listener, user, database);
-    let shares = mode == PoolMode::Transaction || live.pool.server_reuse == ServerReuse::On;
+    // It takes turns on a connection to the primary and one to a standby.
+    let is_own = mode == PoolMode::Session && request.criteria.is_split();
+    let shares = is_own || mode == PoolMode::Transaction || live.pool.server_reuse == ServerReuse::On;
     // The name of each client would make each its own pool.
     let is_shown = request.criteria.listener.settings.options.application_name_add_host == AddHost::On;
     if !shares || is_shown || request.is_replication() || !request.is_in_utf8() {
         return Ok(None);
     }
-    let seat = worker.seats.borrow_mut().take(&worker.shared.pools, mode, [user, database], startup);
+    let pools = &worker.shared.pools;
+    let seat = match is_own {
+        true => ClientSeat::own(pools, [user, database]),
+        false => worker.seats.borrow_mut().take(pools, mode, [user, database], startup),
+    };
     seat.map(Some).map_err(|refusal| Refusal::Pool { why: refusal.to_string() }.into())
 }
 

@@ -129,6 +129,14 @@ impl SharedPools {
         }
     }
 
+    /// The same of a client of this key: for one of its own connections it asks nobody.
+    #[cold]
+    pub(crate) fn client_of_key_waits(&self, key: PoolId) {
+        if !self.lock().is_own(key) {
+            self.client_waits();
+        }
+    }
+
     /// Sends mail to a worker. One that has ended has no sessions, and its connections are closed.
     pub(crate) fn tell(&self, worker: u16, mail: PoolMail) {
         if let Some(mailbox) = self.mailboxes.get(usize::from(worker)) {

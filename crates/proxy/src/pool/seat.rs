@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Deref;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -35,12 +36,23 @@ impl Drop for ClientSeat {
     }
 }
 
+/// For how long a client of a seat has a server connection, and who gets that next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SeatMode {
+    /// Until it disconnects; then another client does.
+    Session,
+    /// For a transaction; then any client does.
+    Transaction,
+    /// For a transaction; then it waits for its client's next one. Nobody else ever gets it, and it ends with its client.
+    Own,
+}
+
 /// What the clients of a key have alike that one thread has.
 #[derive(Debug)]
 pub(crate) struct PoolSeat {
     pools: Arc<SharedPools>,
     id: PoolId,
-    mode: PoolMode,
+    mode: SeatMode,
     /// A hash of user and database.
     names: u64,
     pub(crate) digests: LoginDigests,
@@ -97,7 +109,11 @@ impl Seats {
         {
             return Ok(ClientSeat(seat));
         }
-        let seat = Rc::new(PoolSeat::join(pools, mode, names, &key[..packet_bytes])?);
+        let (bound, mode) = match mode {
+            PoolMode::Session => (PoolBound::Unlimited, SeatMode::Session),
+            PoolMode::Transaction => (PoolBound::Sized, SeatMode::Transaction),
+        };
+        let seat = Rc::new(PoolSeat::join(pools, (bound, mode), names, &key[..packet_bytes])?);
         if self.known.len() >= self.sweep_at {
             self.known.retain(|_, seat| seat.strong_count() > 0);
             self.sweep_at = (2 * self.known.len()).max(SWEEP_MIN);
@@ -108,20 +124,29 @@ impl Seats {
     }
 }
 
+impl ClientSeat {
+    /// The seat of a client that has its server connections to itself.
+    ///
+    /// # Errors
+    /// When there are too many pools.
+    pub(crate) fn own(pools: &Arc<SharedPools>, names: [&str; 2]) -> Result<Self, PoolRefusal> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let unlike_others = NEXT.fetch_add(1, Relaxed).to_ne_bytes();
+        let seat = PoolSeat::join(pools, (PoolBound::Own, SeatMode::Own), names, &unlike_others)?;
+        Ok(ClientSeat(Rc::new(seat)))
+    }
+}
+
 impl PoolSeat {
     /// Its first client joins the pools of this user, database, and startup packet with what else tells pools apart.
     fn join(
         pools: &Arc<SharedPools>,
-        mode: PoolMode,
+        (bound, mode): (PoolBound, SeatMode),
         [user, database]: [&str; 2],
         rest: &[u8],
     ) -> Result<Self, PoolRefusal> {
         let mut hasher = DefaultHasher::new();
         rest.hash(&mut hasher);
-        let bound = match mode {
-            PoolMode::Session => PoolBound::Unlimited,
-            PoolMode::Transaction => PoolBound::Sized,
-        };
         let key = PoolKey::new(database, user, bound, hasher.finish(), rest);
         let id = pools.lock().join(&key)?;
         let mut names = DefaultHasher::new();
@@ -138,8 +163,18 @@ impl PoolSeat {
         RoomMade::Yes
     }
 
+    /// Has the idle connection to this server closed that is its client's own.
+    pub(crate) fn close_own(&self, server: ServerId) {
+        let effects = self.pools.lock().close_own(self.id, server);
+        self.pools.deliver(effects);
+    }
+
     /// A server has let a client of this seat in itself.
     pub(crate) fn vouched_for(&self, means: Means) {
+        if self.mode == SeatMode::Own {
+            // There are no others.
+            return;
+        }
         self.pools.vouched.insert((self.id, means), Instant::now());
     }
 
@@ -180,7 +215,7 @@ impl PoolSeat {
         self.id
     }
 
-    pub(crate) fn mode(&self) -> PoolMode {
+    pub(crate) fn mode(&self) -> SeatMode {
         self.mode
     }
 }

@@ -60,7 +60,7 @@ impl PoolStart {
                 Ok(PoolStart::Open(OpenPlace::new(pools, place)))
             }
             CheckOut::Wait(ticket) => {
-                pools.client_waits();
+                pools.client_of_key_waits(ask.key);
                 let pools = Arc::clone(pools);
                 Ok(PoolStart::Wait(PoolTicket { pools, key: ask.key, ticket, since: now, is_over: false }))
             }
@@ -124,7 +124,7 @@ impl PoolTicket {
         let taken = self.pools.lock().take(self.ticket, now);
         match taken {
             WaitState::Waiting => {
-                self.pools.client_waits();
+                self.pools.client_of_key_waits(self.key);
                 Err(self)
             }
             WaitState::Over => {

@@ -258,7 +258,7 @@ impl Relay {
         }
         let Waited { since, until: now } = waited;
         let role = role_of(&self.worker, server.lease.server(), login_reply.is_standby);
-        self.split_attaches(role, &server);
+        self.split_attaches(role, &server, choice);
         self.answered_at = now;
         let name = Arc::clone(&server.name);
         if server.member.is_some() {

@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use trunkline_pool::PoolMode;
 use trunkline_reactor::{spawn, timer};
 use trunkline_session::{Alignment, AlignmentReader, ConnectionState, SessionState, diff};
 use trunkline_telemetry::metrics::PoolCloseReason;
@@ -14,13 +13,14 @@ use crate::context::Worker;
 use crate::defaults::{ReportedDefaults, SessionDefaults};
 use crate::limits::{DEFAULTS_NEWS_PATIENCE, POOL_RESET_TIMEOUT};
 use crate::pool::connection::ServerConnection;
+use crate::pool::seat::SeatMode;
 use crate::server::align::run;
 
 /// A connection whose client has gone.
 pub(super) struct LeftConnection {
     pub(super) server: Box<ServerConnection>,
     pub(super) state: ConnectionState,
-    pub(super) mode: PoolMode,
+    pub(super) mode: SeatMode,
     pub(super) own: Arc<SessionDefaults>,
 }
 
@@ -30,11 +30,12 @@ impl LeftConnection {
         let defaults = own.digest();
         server.own = Some(own);
         match mode {
-            PoolMode::Transaction if state.tainted().is_none() => {
+            SeatMode::Transaction if state.tainted().is_none() => {
                 worker.check_in(server, state, defaults, Instant::now())
             }
+            SeatMode::Own => server.terminate(),
             // Its client is the only one that it was pinned for.
-            PoolMode::Transaction | PoolMode::Session => {
+            SeatMode::Transaction | SeatMode::Session => {
                 spawn(reset(Rc::clone(worker), server, state, defaults));
             }
         }

@@ -69,7 +69,7 @@ use crate::context::{FillOffer, Live, SlotGuard, Slots, Worker, log_connection};
 use crate::defaults::SessionDefaults;
 use crate::login::{NewSession, Relogin};
 use crate::pool::connection::ServerConnection;
-use crate::pool::seat::ClientSeat;
+use crate::pool::seat::{ClientSeat, SeatMode};
 use crate::server::take::{Move, ServerCriteria};
 use crate::settings::Retry;
 use crate::snapshots::{ClientGroup, ExportedSnapshot};
@@ -174,6 +174,9 @@ fn begun(worker: &Worker, live: &Live, new_session: &NewSession, now: Instant) -
     let role = attach::role_of(worker, lease.server(), new_session.is_standby);
     let mut session = Session::new(record::session_settings(live, new_session, role), now)
         .with_functions(new_session.functions.clone());
+    if new_session.seat.as_ref().is_some_and(|seat| seat.mode() == SeatMode::Own) {
+        session = session.with_own_connections();
+    }
     session.process_at_login(new_session.info.process_id);
     if !worker.first_statements.borrow_mut().draws(now) {
         session.leave_out_first_sample();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use trunkline_pool::{CheckFirst, PoolMode};
+use trunkline_pool::CheckFirst;
 use trunkline_reactor::{spawn, timer};
 use trunkline_session::{ConnectionState, diff};
 use trunkline_topology::ServerId;
@@ -22,7 +22,7 @@ use crate::context::{FillLogin, FillOffer};
 use crate::defaults::ReportedDefaults;
 use crate::limits::{POOL_STAY, TICK};
 use crate::pool::connection::ServerConnection;
-use crate::pool::seat::PoolSeat;
+use crate::pool::seat::{PoolSeat, SeatMode};
 use crate::pool::start::PoolStart;
 use crate::server::connection::ReadyServer;
 use crate::server::login::LoginReply;
@@ -54,14 +54,19 @@ pub(super) enum Staying {
 impl Relay {
     /// The session's place among those that have a connection for a transaction only.
     pub(super) fn seat_in_transaction_mode(&self) -> Option<&Rc<PoolSeat>> {
-        self.context.seat.as_deref().filter(|seat| seat.mode() == PoolMode::Transaction)
+        self.context.seat.as_deref().filter(|seat| seat.mode() != SeatMode::Session)
+    }
+
+    /// The same, of those that share their connections with others.
+    pub(super) fn seat_among_others(&self) -> Option<&Rc<PoolSeat>> {
+        self.context.seat.as_deref().filter(|seat| seat.mode() == SeatMode::Transaction)
     }
 
     /// Has others opened ahead of clients of its pools by what it has logged in with, where `min_pool_size` asks for them.
     pub(super) fn offer_login(&self, by: FillOffer) {
         let SessionContext { seat, relogin, criteria, .. } = &*self.context;
         let (Some(seat), Some(relogin)) = (seat, relogin) else { return };
-        if self.live.pool.min_pool_size > 0 {
+        if self.live.pool.min_pool_size > 0 && seat.mode() != SeatMode::Own {
             self.worker.shared.fills.offer(seat.id(), &relogin.login, by, || FillLogin {
                 login: Arc::clone(&relogin.login),
                 listener: Arc::clone(&criteria.listener),
@@ -119,6 +124,7 @@ impl Relay {
 
     /// The server that the session was on, where it goes on without a choice between that and others.
     fn goes_on_at(&mut self, now: Instant) -> Option<LastServer> {
+        self.looks_at_own_share(now);
         let mut last = self.last_server()?;
         if !self.may_stay_on(last.server) {
             return None;
@@ -219,7 +225,8 @@ impl Relay {
     pub(super) fn last_server(&self) -> Option<LastServer> {
         let server = self.context.last.filter(|_| self.context.left.is_none())?;
         // Both are as they were then, for as long as it has no other server.
-        Some(LastServer { server, answered_at: self.answered_at, chosen_at: self.context.chosen_at })
+        let chosen_at = if self.stays_on_own() { Instant::now() } else { self.context.chosen_at };
+        Some(LastServer { server, answered_at: self.answered_at, chosen_at })
     }
 
     /// The client has left without a request: what the pools have answered is not needed.
@@ -340,7 +347,7 @@ impl Relay {
         }
         let (Some(state), Some(mode), true) = (state, mode, may_part) else { return };
         let left = LeftConnection { server, state, mode, own: Arc::clone(&self.context.own) };
-        if left.own.is_unconfirmed() {
+        if left.own.is_unconfirmed() && mode != SeatMode::Own {
             let told = ReportedDefaults::of(self.session.defaults());
             let names = Arc::clone(&self.context.info.names);
             spawn(confirm(Rc::clone(&self.worker), left, names, told));

@@ -39,8 +39,11 @@ impl Relay {
         last: LastServer,
     ) -> Next {
         let since = ticket.since;
-        // What has found room meanwhile is looked for at intervals.
-        let mut servers = self.others_known_than(last.server);
+        // What has found room meanwhile is looked for at intervals. One of its own comes back in a moment.
+        let mut servers = match self.has_own_connections() {
+            true => Vec::new(),
+            false => self.others_known_than(last.server),
+        };
         let has_others = !servers.is_empty();
         if has_others {
             servers.insert(0, last.server);
@@ -82,6 +85,10 @@ impl Relay {
         if self.has_given_up(cx, waited.since) {
             self.put_back(Some(start));
             return Next::End(Ending::Silent);
+        }
+        if self.decides_anew() {
+            self.put_back(Some(start));
+            return Next::Again;
         }
         // The verdicts may have changed meanwhile.
         if start.server().is_some_and(|server| !self.is_allowed_on(server)) {
@@ -169,8 +176,7 @@ impl Relay {
 
     /// Tells a client once that it waits for a server connection, since `waited` is long.
     pub(super) fn tell_of_wait(&mut self, cx: &mut Context<'_>, waited: Duration) {
-        if waited < NOTICE_AFTER || self.seat_in_transaction_mode().is_none() || self.context.is_told_to_wait
-        {
+        if waited < NOTICE_AFTER || self.seat_among_others().is_none() || self.context.is_told_to_wait {
             return;
         }
         self.context.is_told_to_wait = true;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use trunkline_codec::sqlstate::SqlState;
-use trunkline_pool::PoolMode;
 use trunkline_session::{
     Completion, Fingerprint, Mobility, ReportTiming, ServerRole, Session, SessionSettings, Sink,
     StatementNames, StatementRecord, Tracking,
@@ -15,6 +14,7 @@ use super::split::Split;
 use crate::context::{Live, Worker};
 use crate::login::NewSession;
 use crate::pool::connection::ServerConnection;
+use crate::pool::seat::SeatMode;
 use crate::speeds::Speeds;
 use trunkline_telemetry::metrics::{RefusalReason, StatementPhase, ThreadMetrics};
 use trunkline_telemetry::sessions::SessionInfo;
@@ -112,10 +112,10 @@ pub(super) fn session_settings(live: &Live, new_session: &NewSession, role: Serv
 /// Sessions that take turns on server connections share statements there.
 fn statement_names(live: &Live, new_session: &NewSession) -> StatementNames {
     match new_session.seat.as_ref().map(|seat| seat.mode()) {
-        Some(PoolMode::Transaction) => {
+        Some(SeatMode::Transaction | SeatMode::Own) => {
             StatementNames::OfContent { statements_max: live.pool.max_prepared_statements }
         }
-        Some(PoolMode::Session) | None => StatementNames::OfClient,
+        Some(SeatMode::Session) | None => StatementNames::OfClient,
     }
 }
 

@@ -1,4 +1,5 @@
-//! A session whose requests go to standbys or to the primary, each by what it does: `route = "statement"`, in transaction mode.
+//! A session whose requests go to standbys or to the primary, each by what it does: `route = "statement"`. It takes turns with
+//! others on the connections of its pools, or in session mode on two of its own.
 //!
 //! A session without a server reads its client's next unit, and chooses by what that does. Until such a unit is answered and its
 //! connection given back, nothing more is read of the client: what it sends next may go elsewhere.
@@ -19,6 +20,7 @@ mod explain;
 mod hinted;
 mod lost;
 mod min_lsn;
+mod own;
 mod rest;
 mod shown;
 mod state;
@@ -40,6 +42,7 @@ use trunkline_topology::{ServerId, Snapshot};
 
 use self::decision::{Decision, UnitVisit};
 pub(crate) use self::explain::Explainer;
+use self::own::{OwnStay, StandbyRest};
 use self::shown::Standbys;
 pub(super) use self::state::Split;
 use self::state::{Lesson, SplitSide, UnitPlace, Visit, WithinOn};
@@ -52,19 +55,14 @@ use super::{Ending, Next, Relay};
 use crate::limits::TICK;
 use crate::pool::connection::ServerConnection;
 use crate::server::positions::{AskedPosition, ask_for_position};
-use crate::server::take::{ReadLeg, UnitLeg};
-use crate::settings::RouteBy;
+use crate::server::take::{ChoiceReason, ReadLeg, UnitLeg};
 
 impl Relay {
     /// Begins to choose a server for each unit, if the session's listener does that.
     pub(super) fn begin_split(&mut self, said: Hints) {
         let criteria = &self.context.criteria;
-        if criteria.listener.settings.options.route != RouteBy::Statement
-            || criteria.only.is_some()
-            || !criteria.attrs.is_primary_only()
-            || self.context.relogin.is_none()
-            || self.seat_in_transaction_mode().is_none()
-        {
+        let can_take_turns = self.context.relogin.is_some() && self.seat_in_transaction_mode().is_some();
+        if !criteria.is_split() || !can_take_turns {
             return;
         }
         self.session.expect_reads();
@@ -93,6 +91,8 @@ impl Relay {
             wait: None,
             held: None,
             behind: Vec::new(),
+            rest: StandbyRest::default(),
+            stay: OwnStay::Stays,
         }));
     }
 
@@ -233,6 +233,7 @@ impl Relay {
         };
         let read_there = |reason| (UnitPlace::ReadOnPrimary(unit), UnitLeg::Any, reason);
         let (proof, within) = (split.proof, split.hints.max_staleness);
+        let is_left_alone = split.rest.lasts(now) && snapshot.serving_primary().is_some();
         if split.hints.route == Some(RouteHint::Primary) {
             return read_there(RouteReason::Hint);
         }
@@ -248,9 +249,10 @@ impl Relay {
             ReadTarget::UndatedCatalog => primarys(RouteReason::Unknown),
             ReadTarget::UnknownFloor => {
                 self.misses(MissingPosition::Floor);
-                self.ask_primary(snapshot);
+                self.ask_primary(snapshot, UnitPlace::Undecided);
                 read_there(RouteReason::Floor)
             }
+            ReadTarget::Of(..) if is_left_alone => read_there(RouteReason::NoStandby),
             ReadTarget::Of(at_least, Standbys::OneShows(shown_by)) => {
                 let leg = UnitLeg::Read(Box::new(ReadLeg { at_least, within, shown_by }));
                 (UnitPlace::OnStandby(unit), leg, proof)
@@ -290,7 +292,12 @@ impl Relay {
     }
 
     /// The session gets this server in this role: no standby was left for its unit if it is the primary.
-    pub(super) fn split_attaches(&mut self, role: ServerRole, server: &ServerConnection) {
+    pub(super) fn split_attaches(
+        &mut self,
+        role: ServerRole,
+        server: &ServerConnection,
+        choice: ChoiceReason,
+    ) {
         if self.context.split.is_none() {
             return;
         }
@@ -304,6 +311,8 @@ impl Relay {
                 self.worker.shared.health.load().lag_at_most(server.lease.server(), Instant::now());
             split.decision.shows(ShownData { lsn: leg.at_least, behind_at_most });
         }
+        split.rest.note(role, choice, Instant::now());
+        split.stay = OwnStay::Stays;
         if split.side == SplitSide::Standbys && role == ServerRole::Primary {
             if let UnitPlace::OnStandby(unit) = split.place {
                 split.place = UnitPlace::ReadOnPrimary(unit);
@@ -313,6 +322,7 @@ impl Relay {
             self.turn_to(SplitSide::Primary, UnitLeg::Any);
             self.session.ask_standby_first(false);
         }
+        self.leaves_own_other(server.lease.server());
     }
 
     /// Whether a connection was begun after its standby was last known to show enough: that may have been restarted since, and
@@ -363,8 +373,9 @@ impl Relay {
             // The standby is lost: the unit goes on elsewhere, or has failed.
             return;
         }
-        let has_written = match std::mem::replace(&mut split.place, UnitPlace::Undecided) {
-            place @ UnitPlace::NotRun => {
+        let place = std::mem::replace(&mut split.place, UnitPlace::Undecided);
+        let has_written = match place {
+            UnitPlace::NotRun => {
                 split.place = place;
                 return;
             }
@@ -398,13 +409,19 @@ impl Relay {
         if has_written {
             let snapshot = shared.health.load();
             split.floor.raise(&snapshot, now);
-            self.ask_primary(&snapshot);
+            self.ask_primary(&snapshot, place);
+        } else if matches!(place, UnitPlace::ReadOnPrimary(_)) {
+            self.asks_behind_read();
         }
     }
 
-    /// Has the primary asked where it writes.
-    fn ask_primary(&self, snapshot: &Snapshot) {
-        if let Some(primary) = snapshot.primary {
+    /// Has the primary asked where it writes, since a unit has ended there that was at this place. A connection of the session's own
+    /// is left for what it writes next: it is asked on once the session reads.
+    fn ask_primary(&self, snapshot: &Snapshot, ended: UnitPlace) {
+        let Some(primary) = snapshot.primary else { return };
+        if self.has_own_connections() && !matches!(ended, UnitPlace::ReadOnPrimary(_)) {
+            self.worker.shared.health.ask_now(primary);
+        } else {
             self.ask_position(primary, AskedPosition::Insert);
         }
     }

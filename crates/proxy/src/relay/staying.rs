@@ -76,7 +76,7 @@ impl Relay {
     #[inline]
     fn is_pinned_by_sequences(&self) -> bool {
         self.session.has_named_sequences()
-            && self.seat_in_transaction_mode().is_some_and(|seat| seat.asks_for_sequences())
+            && self.seat_among_others().is_some_and(|seat| seat.asks_for_sequences())
     }
 
     /// Why the idle session keeps its connection, although nothing pins it.
@@ -90,7 +90,7 @@ impl Relay {
     /// It may have used a sequence.
     #[cold]
     fn begins_to_stay(&mut self) -> bool {
-        let Some(seat) = self.seat_in_transaction_mode() else { return false };
+        let Some(seat) = self.seat_among_others() else { return false };
         let is_asker = seat.asks_for_sequences();
         let stay = self.context.sequences.0.get_or_insert_default();
         if !is_asker && stay.stays >= SEQUENCE_STAYS_UNASKED_MAX {
@@ -173,7 +173,7 @@ impl Relay {
     fn asked_for_sequences(&mut self) {
         let stay = self.context.sequences.0.get_or_insert_default();
         (stay.since, stay.question) = (None, SequenceQuestion::Asked);
-        if let Some(seat) = self.seat_in_transaction_mode() {
+        if let Some(seat) = self.seat_among_others() {
             seat.note_sequence_question();
         }
     }

@@ -9,6 +9,7 @@ use trunkline_session::PinReason;
 use super::Relay;
 use super::attach::Attachment;
 use crate::pool::connection::ServerConnection;
+use crate::pool::seat::SeatMode;
 use crate::server::refused::in_words;
 use trunkline_telemetry::metrics::MoveRefusal;
 use trunkline_telemetry::sessions::{Activity, SessionRow};
@@ -33,7 +34,7 @@ impl Relay {
         let pinned = pinned.or_else(|| self.session.stays_for()).or_else(refused);
         SessionRow {
             info: self.context.info.clone(),
-            server,
+            server: server.or_else(|| self.name_of_own()),
             server_tls,
             activity: self.activity(),
             pinned: pinned.or_else(|| self.reason_to_stay()),
@@ -48,10 +49,22 @@ impl Relay {
         refused.or_else(|| self.are_others_full().then_some(MoveRefusal::TooManyConnections))
     }
 
+    /// The server that the session was on last, where it has idle connections of its own.
+    fn name_of_own(&self) -> Option<Arc<str>> {
+        let last = self.context.last.filter(|_| self.has_own_connections())?;
+        let snapshot = self.worker.shared.health.load();
+        snapshot.server(last).map(|status| Arc::clone(&status.name))
+    }
+
     fn activity(&self) -> Activity {
         match &self.server {
             Attachment::Queued(_) | Attachment::Taking(_) => Activity::TakingServer,
-            Attachment::Detached => Activity::WithoutServer,
+            Attachment::Detached => match self.context.seat.as_ref().map(|seat| seat.mode()) {
+                Some(_) if self.context.left.is_some() => Activity::WithoutServer,
+                Some(SeatMode::Transaction) => Activity::Pooled,
+                Some(SeatMode::Own) => Activity::Idle,
+                Some(SeatMode::Session) | None => Activity::WithoutServer,
+            },
             Attachment::Attached(_) if self.session.outstanding() > 0 => Activity::Active,
             Attachment::Attached(_) => match self.session.transaction_status() {
                 TransactionStatus::Idle => Activity::Idle,

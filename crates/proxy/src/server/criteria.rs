@@ -9,6 +9,7 @@ use trunkline_routing::{Attached, Eligible, Fallback, Rules, TargetSessionAttrs,
 use trunkline_topology::{ServerId, Snapshot};
 
 use crate::context::{BoundListener, Live};
+use crate::settings::RouteBy;
 
 /// Which servers a session may have.
 #[derive(Clone, Debug)]
@@ -44,6 +45,13 @@ pub(crate) struct ReadLeg {
 }
 
 impl ServerCriteria {
+    /// Whether a server is chosen for each request of such a session.
+    pub(crate) fn is_split(&self) -> bool {
+        self.listener.settings.options.route == RouteBy::Statement
+            && self.only.is_none()
+            && self.attrs.is_primary_only()
+    }
+
     /// Where a session on `server` counts for the balance of its listener; `None` for a session that named its
     /// server.
     pub(crate) fn place_on(&self, server: ServerId) -> Option<(u64, ServerId)> {

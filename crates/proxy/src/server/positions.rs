@@ -20,7 +20,7 @@ use crate::client::messages::ReadError;
 use crate::context::{TalliedPosition, Worker};
 use crate::limits::{POSITION_GAP, POSITION_PATIENCE};
 use crate::pool::connection::ServerConnection;
-use crate::pool::seat::PoolSeat;
+use crate::pool::seat::{PoolSeat, SeatMode};
 use crate::pool::start::PoolStart;
 
 /// What is asked for.
@@ -67,6 +67,11 @@ async fn ask_until_known(
         let told = told.map(|lsn| TalliedPosition { asked_at: began, lsn });
         if !worker.positions.answered(server, told) {
             return;
+        }
+        if seat.mode() == SeatMode::Own {
+            // The client whose connection this is comes before the others that ask.
+            worker.positions.answered(server, None);
+            return worker.shared.health.ask_now(server);
         }
         timer::sleep(POSITION_GAP.saturating_sub(began.elapsed())).await;
     }

@@ -51,6 +51,8 @@ pub(crate) enum ChoiceReason {
     Regular,
     /// The others have not replayed what the session has seen.
     OthersBehind,
+    /// It is the primary, for a request that reads, and the standbys that would have done have not taken the session.
+    StandbysFailed,
 }
 
 /// Why no server was taken.
@@ -253,7 +255,18 @@ impl<'a> Search<'a> {
         if servers.is_empty() && self.may_ask_the_primary_last() {
             servers = self.primary_instead(snapshot);
         }
+        if self.has_failed_to_read(&servers) {
+            let primary = self.primary_instead(snapshot);
+            if !primary.is_empty() {
+                return primary;
+            }
+        }
         servers
+    }
+
+    /// Whether a request that reads need not wait for these servers, none of which has taken the session: the primary is there.
+    fn has_failed_to_read(&self, servers: &[Candidate]) -> bool {
+        self.criteria.leg != UnitLeg::Any && servers.iter().all(|server| self.excluded.contains(&server.id))
     }
 
     /// Whether a server has an address, and has not refused the session for good.
@@ -393,6 +406,8 @@ impl<'a> Search<'a> {
     fn chosen_so(&self, mut taken: ReadyServer) -> ReadyServer {
         if !self.behind.is_empty() {
             taken.choice = ChoiceReason::OthersBehind;
+        } else if self.criteria.leg != UnitLeg::Any && !self.refused_by.is_empty() {
+            taken.choice = ChoiceReason::StandbysFailed;
         }
         taken
     }

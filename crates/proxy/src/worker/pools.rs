@@ -67,8 +67,7 @@ pub(crate) fn look(worker: &Worker) {
     let snapshot = worker.shared.health.load();
     let mut left: Vec<ServerId> = {
         let pools = worker.shared.pools.lock();
-        let servers = pools.counts(Instant::now()).filter_map(|(server, ..)| server);
-        servers.filter(|server| is_left(&snapshot, *server)).collect()
+        pools.servers().filter(|server| is_left(&snapshot, *server)).collect()
     };
     left.sort_unstable_by_key(|server| server.0);
     left.dedup();

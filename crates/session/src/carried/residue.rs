@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::connection::OwnLeft;
 use super::mark::OwnMark;
 use super::parameters::LoginParameters;
+use crate::settings::RoleTold;
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +66,7 @@ struct MarksMade {
     uses: u32,
     /// The parameters that the connection's login reported, where those are not the client's own.
     login: Option<Arc<LoginParameters>>,
+    role_told: RoleTold,
 }
 
 impl Marks {
@@ -105,6 +107,20 @@ impl Marks {
     #[inline]
     pub(crate) fn login(&self) -> Option<&Arc<LoginParameters>> {
         self.0.get()?.login.as_ref()
+    }
+
+    /// What the client is told of its servers' role.
+    #[inline]
+    pub(crate) fn role_told(&self) -> RoleTold {
+        self.0.get().map_or(RoleTold::Present, |made| made.role_told)
+    }
+
+    /// See [`Self::role_told`].
+    pub(crate) fn tell_role(&mut self, told: RoleTold) {
+        self.made();
+        if let Some(made) = self.0.get_mut() {
+            made.role_told = told;
+        }
     }
 
     /// See [`Self::login`].

@@ -192,7 +192,7 @@ impl Session {
     #[inline]
     pub fn differences_on(&self, from: &ConnectionState, reported: &[u8]) -> Bytes {
         let (login, changed) = self.carried.parameters.shared();
-        let is_same_login = match self.role_told {
+        let is_same_login = match self.carried.marks.role_told() {
             RoleTold::Present => login.is_same(&from.login),
             RoleTold::AtLogin(_) => login.is_same_but_for_recovery(&from.login),
         };
@@ -272,8 +272,10 @@ impl Session {
             own: OwnLeft::Nothing,
             has_login_timeout: from.has_login_timeout,
         };
-        if let RoleTold::AtLogin(report) = &mut self.role_told {
-            *report = if from.is_promoted() { RoleReport::Promoted } else { RoleReport::AtLogin };
+        let marks = &mut self.carried.marks;
+        if let RoleTold::AtLogin(_) = marks.role_told() {
+            let report = if from.is_promoted() { RoleReport::Promoted } else { RoleReport::AtLogin };
+            marks.tell_role(RoleTold::AtLogin(report));
         }
         if self.carried.followed.as_ref().is_some_and(|followed| followed.unsettled.calls_functions()) {
             self.may_use_sequences();

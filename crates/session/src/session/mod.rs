@@ -70,7 +70,6 @@ pub struct Session {
     pub(crate) names: StatementNames,
     pub(crate) heirs: ConnectionHeirs,
     pub(crate) report_timing: ReportTiming,
-    pub(crate) role_told: RoleTold,
     pub(crate) mode: Mode,
 }
 
@@ -117,7 +116,6 @@ impl Session {
             },
             heirs: ConnectionHeirs::Anyone,
             report_timing,
-            role_told: RoleTold::Present,
             mode,
         };
         session.follow_login();
@@ -294,7 +292,7 @@ impl Session {
     #[must_use]
     pub fn differences(&self, now: &[u8]) -> Bytes {
         let differences = self.carried.parameters.differences(now);
-        match self.role_told {
+        match self.carried.marks.role_told() {
             RoleTold::Present => differences,
             RoleTold::AtLogin(_) => without_recovery(differences),
         }

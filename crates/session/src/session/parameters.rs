@@ -31,7 +31,8 @@ impl Session {
         let (login, changed) = self.carried.parameters.shared();
         let is_told = self.announce.as_ref().is_none_or(|announce| announce.parameters().is_empty());
         let is_other_role = |other: &Arc<LoginParameters>| {
-            self.role_told == RoleTold::AtLogin(RoleReport::AtLogin) && login.is_same_but_for_recovery(other)
+            self.carried.marks.role_told() == RoleTold::AtLogin(RoleReport::AtLogin)
+                && login.is_same_but_for_recovery(other)
         };
         match self.carried.marks.login() {
             None if is_told => (Arc::clone(login), changed.cloned()),
@@ -46,7 +47,7 @@ impl Session {
         let (own, changed) = self.carried.parameters.shared();
         let changed = changed.map(|changed| &**changed).unwrap_or_default();
         let announced = self.announce.as_ref().map(|announce| announce.parameters()).unwrap_or_default();
-        let own = match self.role_told {
+        let own = match self.carried.marks.role_told() {
             // The client was not told of it.
             RoleTold::AtLogin(RoleReport::AtLogin) => own.without_recovery(),
             RoleTold::AtLogin(RoleReport::Promoted) | RoleTold::Present => [own.messages(), &[]],
@@ -76,8 +77,9 @@ impl Session {
     fn parameter_reported(&mut self, name: &[u8], value: &[u8]) -> Result<(), NotFollowed> {
         if name == RECOVERY && value == b"off" {
             self.conversation.role = ServerRole::Primary;
-            if let RoleTold::AtLogin(report) = &mut self.role_told {
-                *report = RoleReport::Promoted;
+            let marks = &mut self.carried.marks;
+            if let RoleTold::AtLogin(_) = marks.role_told() {
+                marks.tell_role(RoleTold::AtLogin(RoleReport::Promoted));
             }
         }
         if let Some(announce) = &mut self.announce {

@@ -157,7 +157,7 @@ impl Session {
     /// Units may go to standbys from now on. Has the catalog read that they are judged by. The client is told that it is on a
     /// primary, as at its login.
     pub fn expect_reads(&mut self) {
-        self.role_told = RoleTold::AtLogin(RoleReport::AtLogin);
+        self.carried.marks.tell_role(RoleTold::AtLogin(RoleReport::AtLogin));
         if let Some(functions) = &self.carried.functions {
             functions.keep_in_use();
             // The answer does not matter.

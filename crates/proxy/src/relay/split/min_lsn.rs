@@ -7,6 +7,7 @@ use trunkline_session::MinLsn;
 use trunkline_topology::{Role, Snapshot};
 
 use super::shown::{Standbys, standbys};
+use super::state::UnitPlace;
 use super::waiting::MissingPosition;
 use crate::context::TalliedPositions;
 use crate::relay::Relay;
@@ -87,7 +88,7 @@ impl Relay {
             Some(MinLsnMeaning::Primary | MinLsnMeaning::Beyond) => None,
             Some(MinLsnMeaning::Awaited) => {
                 self.misses(MissingPosition::Written);
-                self.ask_primary(snapshot);
+                self.ask_primary(snapshot, UnitPlace::Undecided);
                 None
             }
         }

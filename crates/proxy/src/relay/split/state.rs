@@ -12,6 +12,7 @@ use trunkline_telemetry::statement_log::StatementRoute;
 use trunkline_topology::ServerId;
 
 use super::decision::Decision;
+use super::own::{OwnStay, StandbyRest};
 use super::waiting::{MissingPosition, StandbyWait};
 
 /// What such a session remembers from one unit to the next.
@@ -58,6 +59,9 @@ pub(in crate::relay) struct Split {
     pub(super) held: Option<Box<HeldTransaction>>,
     /// What its client has sent behind the unit that its server has.
     pub(super) behind: Vec<u8>,
+    /// Since no standby takes the session.
+    pub(super) rest: StandbyRest,
+    pub(super) stay: OwnStay,
 }
 
 /// A transaction whose BEGIN was answered without a server.

@@ -143,14 +143,14 @@ impl Relay {
             MissingPosition::Floor => {
                 let is_known = self.own_floor(&snapshot, now) != FloorPosition::Unknown;
                 if is_due && !is_known {
-                    self.ask_primary(&snapshot);
+                    self.ask_primary(&snapshot, UnitPlace::Undecided);
                 }
                 is_known
             }
             MissingPosition::Written => {
                 let is_known = self.min_lsn(&snapshot) != Some(MinLsnMeaning::Awaited);
                 if is_due && !is_known {
-                    self.ask_primary(&snapshot);
+                    self.ask_primary(&snapshot, UnitPlace::Undecided);
                 }
                 is_known
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use trunkline_pool::PoolMode;
-use trunkline_proxy::settings::{RouteBy, RouteOverride, UserFunctions};
+use trunkline_proxy::settings::{AddHost, AuthMode, RouteBy, RouteOverride, UserFunctions};
 use trunkline_routing::TargetSessionAttrs;
 use trunkline_topology::InsertedAsked;
 
@@ -26,10 +26,19 @@ pub(super) fn check(raw: &RawConfig, problems: &mut Problems) -> InsertedAsked {
         let mut wrong = |message: &str, hint: &str| {
             problems.push(Problem::new(&listener.source, NAME, message).hint(hint));
         };
-        if options.pool_mode.unwrap_or(raw.proxy.pool.mode) != PoolMode::Transaction {
+        // Of transaction mode the same is said.
+        let is_session = options.pool_mode.unwrap_or(raw.proxy.pool.mode) == PoolMode::Session;
+        let auth = &raw.proxy.auth;
+        if is_session && auth.mode == AuthMode::Relay && auth.hba_file.is_none() {
             wrong(
-                "is statement, and pool_mode is not transaction: in session mode a session has one server for all that it does",
-                "Set pool_mode = \"transaction\" for this listener, or route to \"session\".",
+                "is statement, and [auth] mode is relay: who logs in by the server's own exchange has that server for all that it does",
+                "Set [auth] mode to \"verify\" or \"login\", or route to \"session\".",
+            );
+        }
+        if options.application_name_add_host == AddHost::On {
+            wrong(
+                "is statement, and application_name_add_host is on: a session that servers show by its client's address has one connection for all that it does",
+                "Set application_name_add_host to \"off\", or route to \"session\".",
             );
         }
         let attrs = options.target_session_attrs;
@@ -110,17 +119,21 @@ mod tests {
     }
 
     #[test]
-    fn a_route_by_statement_needs_the_primary_transaction_mode_and_the_catalog() {
-        let whole = "target_session_attrs = \"read-write\"\npool_mode = \"transaction\"\n";
+    fn a_route_by_statement_needs_the_primary_the_catalog_and_logins_anywhere() {
+        let whole = "target_session_attrs = \"read-write\"\n";
+        let named = format!("{whole}application_name_add_host = \"on\"\n");
         let auth = "[auth]\nmode = \"verify\"\n";
         let valid = |text: &str| check(text).unwrap_or_else(|problems| panic!("{problems}"));
         let split = valid(&format!("{LISTENER}{SPLIT}{whole}{auth}"));
         assert_eq!(split.proxy.health.judge.probe.inserted, InsertedAsked::Yes);
+        for mode in ["session", "transaction"] {
+            valid(&format!("{LISTENER}{SPLIT}{whole}pool_mode = \"{mode}\"\n{auth}"));
+        }
         let plain = valid(&format!("{LISTENER}{whole}{auth}"));
         assert_eq!(plain.proxy.health.judge.probe.inserted, InsertedAsked::No, "nothing is asked in vain");
         let cases = [
-            ("target_session_attrs = \"read-write\"\n", "", "pool_mode is not transaction"),
-            ("pool_mode = \"transaction\"\n", "", "allows other servers than the primary"),
+            ("", "", "allows other servers than the primary"),
+            (&*named, "", "application_name_add_host is on"),
             (whole, "[session]\nfunctions = \"trust\"\n", "only the catalog tells"),
             (whole, "[session]\nfunctions = \"pin\"\n", "only the catalog tells"),
         ];
@@ -130,6 +143,9 @@ mod tests {
                 .expect_err("it is not valid");
             assert!(problems.contains(message), "{problems}");
         }
+        let relayed = check(&format!("{LISTENER}{SPLIT}{whole}[auth]\nmode = \"relay\"\n"));
+        let problems = relayed.map(|_| ()).expect_err("it is not valid");
+        assert!(problems.contains("[auth] mode is relay: who logs in"), "{problems}");
     }
 
     #[test]

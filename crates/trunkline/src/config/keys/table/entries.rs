@@ -156,7 +156,7 @@ pub const LISTENER_KEYS: &[Key<ListenerEntry>] = &[
         "route",
         "\"session\"",
         word::<_, RouteBy>(|l, w| put_word(&mut l.options.route, w)),
-        "`statement` sends requests that only read to standbys, and all else to the primary: for pool_mode `transaction` and target_session_attrs `read-write`. A session reads what it has written.",
+        "`statement` sends requests that only read to standbys, and all else to the primary: for target_session_attrs `read-write`. A session reads what it has written, and may have a connection to the primary and one to a standby.",
     ),
     key(
         "read_your_writes",
