@@ -1,7 +1,7 @@
 //! The limit on open files, and what it allows of clients.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use trunkline_proxy::settings::{LimitSettings, Settings};
+use trunkline_proxy::settings::{LimitSettings, ListenerOptions, PoolMode, PoolSettings, RouteBy, Settings};
 
 /// Descriptors kept for all but clients and probes: HTTP (256), agent-check (128), cancel requests (128), sessions on the
 /// move, listeners and logs.
@@ -24,10 +24,12 @@ const DISCOVERED_SERVERS: usize = 64;
 /// it allows. A client that finds no place is refused at once; one for which there is no descriptor waits unseen.
 pub(super) fn fit(settings: &mut Settings) {
     let servers = servers(settings);
-    let limits = &mut settings.limits;
     let (beside, at_rest) =
         (beside_clients(servers), at_rest(settings.threads, settings.listeners.len(), servers));
-    let needed = needed(limits, beside);
+    let listeners = settings.listeners.iter().map(|listener| &listener.options);
+    let sockets = sockets_of_session(&settings.pool, listeners);
+    let limits = &mut settings.limits;
+    let needed = needed(limits, sockets, beside);
     let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok(both) => both,
         Err(error) => {
@@ -41,7 +43,7 @@ pub(super) fn fit(settings: &mut Settings) {
         return;
     }
     let wanted = limits.connections_max;
-    *limits = fitting(limits, files, beside, at_rest);
+    *limits = fitting(limits, files, sockets, (beside, at_rest));
     tracing::warn!(
         files,
         needed,
@@ -69,9 +71,18 @@ fn raised(soft: u64, wanted: u64, set: impl FnOnce(u64) -> nix::Result<()>) -> u
     }
 }
 
-/// A session has two sockets, a connection before its startup packet has one.
-fn needed(limits: &LimitSettings, beside: u64) -> u64 {
-    2 * limits.connections_max as u64 + limits.startups_max as u64 + beside
+/// Sockets that a session may have: its client's, and one to its server; to two servers where it has its own connections.
+fn sockets_of_session<'a>(pool: &PoolSettings, listeners: impl Iterator<Item = &'a ListenerOptions>) -> u64 {
+    let overrides = pool.overrides.iter().any(|over| over.mode == Some(PoolMode::Session));
+    let has_own = |mode: Option<PoolMode>| overrides || mode.unwrap_or(pool.mode) == PoolMode::Session;
+    let mut splits = listeners.filter(|options| options.route == RouteBy::Statement);
+    let is_any = splits.any(|options| has_own(options.pool_mode));
+    if is_any { 3 } else { 2 }
+}
+
+/// A connection before its startup packet has one socket.
+fn needed(limits: &LimitSettings, sockets: u64, beside: u64) -> u64 {
+    sockets * limits.connections_max as u64 + limits.startups_max as u64 + beside
 }
 
 /// What is not for clients, with so many servers.
@@ -89,9 +100,9 @@ fn at_rest(threads: usize, listeners: usize, servers: usize) -> u64 {
 }
 
 /// The limits that so many files allow. At least three quarters are for clients, but for what is open without them.
-fn fitting(limits: &LimitSettings, files: u64, beside: u64, at_rest: u64) -> LimitSettings {
+fn fitting(limits: &LimitSettings, files: u64, sockets: u64, (beside, at_rest): (u64, u64)) -> LimitSettings {
     let startups = (limits.startups_max as u64).min(files / 8);
-    let sessions = files.saturating_sub(startups + beside.min((files / 4).max(at_rest))) / 2;
+    let sessions = files.saturating_sub(startups + beside.min((files / 4).max(at_rest))) / sockets;
     let to_usize = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     LimitSettings {
         connections_max: limits.connections_max.min(to_usize(sessions).max(1)),
@@ -103,6 +114,7 @@ fn fitting(limits: &LimitSettings, files: u64, beside: u64, at_rest: u64) -> Lim
 #[cfg(test)]
 mod tests {
     use trunkline_discovery::topology::{ManagedCluster, TopologySettings};
+    use trunkline_proxy::settings::PoolOverride;
 
     use super::*;
 
@@ -113,18 +125,31 @@ mod tests {
     #[test]
     fn enough_files_change_nothing_and_one_less_lowers_connections_max() {
         let (limits, beside) = (limits(10_000, 1024), beside_clients(3));
-        let needed = needed(&limits, beside);
-        assert_eq!(fitting(&limits, needed, beside, 30), limits);
-        let lowered = fitting(&limits, needed - 1, beside, 30);
-        assert_eq!((lowered.connections_max, lowered.startups_max), (9_999, 1024));
+        for sockets in [2, 3] {
+            let needed = needed(&limits, sockets, beside);
+            assert_eq!(fitting(&limits, needed, sockets, (beside, 30)), limits);
+            let lowered = fitting(&limits, needed - 1, sockets, (beside, 30));
+            assert_eq!((lowered.connections_max, lowered.startups_max), (9_999, 1024));
+        }
     }
 
     #[test]
     fn each_server_has_its_probes_before_clients_have_theirs() {
         let limits = limits(10_000, 1024);
-        let files = needed(&limits, beside_clients(0));
-        let fitted = fitting(&limits, files, beside_clients(20), 30);
+        let files = needed(&limits, 2, beside_clients(0));
+        let fitted = fitting(&limits, files, 2, (beside_clients(20), 30));
         assert_eq!(fitted.connections_max, 10_000 - 20 * 3 / 2);
+    }
+
+    #[test]
+    fn a_session_with_two_connections_of_its_own_has_a_descriptor_for_each() {
+        let (mut pool, plain) = (PoolSettings::default(), ListenerOptions::default());
+        let split = ListenerOptions { route: RouteBy::Statement, ..plain.clone() };
+        let pooled = ListenerOptions { pool_mode: Some(PoolMode::Transaction), ..split.clone() };
+        let sockets = |pool: &PoolSettings, options| sockets_of_session(pool, [&plain, options].into_iter());
+        assert_eq!([&plain, &split, &pooled].map(|options| sockets(&pool, options)), [2, 3, 2]);
+        pool.overrides.push(PoolOverride { mode: Some(PoolMode::Session), ..PoolOverride::default() });
+        assert_eq!([&plain, &split, &pooled].map(|options| sockets(&pool, options)), [2, 3, 3]);
     }
 
     #[test]
@@ -154,7 +179,7 @@ mod tests {
     fn few_files_are_shared_among_sessions_startups_and_the_rest() {
         for files in [1, 64, 256, 1024, 4096] {
             let at_rest = at_rest(2, 2, 3);
-            let fitted = fitting(&limits(10_000, 1024), files, BESIDE_CLIENTS, at_rest);
+            let fitted = fitting(&limits(10_000, 1024), files, 2, (BESIDE_CLIENTS, at_rest));
             let clients = 2 * fitted.connections_max as u64 + fitted.startups_max as u64;
             assert!(fitted.connections_max >= 1 && fitted.startups_max >= 1);
             assert!(
