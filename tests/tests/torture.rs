@@ -78,10 +78,21 @@ const ASKED_TOO_LATE: &str = "sequence-serial lost\nsequence-identity lost\nnumb
 /// Where a statement runs. What one client did another one finds on standbys once they have replayed it, as it is waited for.
 #[test]
 fn on_one_port_for_reads_and_writes_clients_can_tell_nothing() {
+    assert_nothing_is_told_on_one_port("transaction");
+}
+
+#[test]
+#[ignore = "two minutes: make test-long"]
+fn on_one_port_with_connections_of_their_own_clients_can_tell_nothing() {
+    assert_nothing_is_told_on_one_port("session");
+}
+
+fn assert_nothing_is_told_on_one_port(pool_mode: &str) {
     let cluster = cluster_with(2);
     let listener =
         "[[listener]]\nname = \"writes\"\ntarget_session_attrs = \"read-write\"\nroute = \"statement\"\n";
-    let endpoint = Endpoint::over(&cluster).pooling(4).toml(listener).start();
+    let builder = Endpoint::over(&cluster).pooling(4).toml(listener);
+    let endpoint = builder.key("pool.pool_mode", &format!("\"{pool_mode}\"")).start();
     let mut options = options(&cluster, endpoint.writes(), PATIENT);
     options.only = vec!["port-".to_owned()];
     options.standbys = true;
