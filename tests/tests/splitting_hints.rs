@@ -187,7 +187,7 @@ fn what_a_client_vouches_for_and_a_replica_refuses_runs_on_the_primary_once() {
             vouched.to_string(),
             "it reads what it has written"
         );
-        reasons == "refused trusted"
+        reasons == "refused"
     });
     assert_eq!(sql(cluster, "SELECT count(*) FROM vouched"), vouched.to_string());
     for (text, code) in [("INSERT INTO missing VALUES (1)", "42P01"), ("SELECT 1 FROM missing", "42P01")] {

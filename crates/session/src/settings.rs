@@ -72,24 +72,6 @@ pub enum ServerRole {
     Standby,
 }
 
-/// What the client is told of its servers' role, by the parameter `in_hot_standby`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum RoleTold {
-    /// As each is.
-    #[default]
-    Present,
-    /// As the first one was, whatever comes next; and what the present one reports.
-    AtLogin(RoleReport),
-}
-
-/// Whether the server of a connection has another role than it reported at the login.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RoleReport {
-    AtLogin,
-    /// It is a standby no more.
-    Promoted,
-}
-
 /// Whether the client gets the times of its statements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportTiming {

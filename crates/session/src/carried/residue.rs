@@ -7,7 +7,6 @@ use std::sync::Arc;
 use super::connection::OwnLeft;
 use super::mark::OwnMark;
 use super::parameters::LoginParameters;
-use crate::settings::RoleTold;
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +52,24 @@ pub(crate) enum ForeignUnnamed {
     Present,
     /// What was sent since replaces it before anything else in the same series could use it.
     Replaced,
+}
+
+/// What the client is told of its servers' role, by the parameter `in_hot_standby`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum RoleTold {
+    /// As each is.
+    #[default]
+    Present,
+    /// As the first one was, whatever comes next; and what the present one reports.
+    AtLogin(RoleReport),
+}
+
+/// Whether the server of a connection has another role than it reported at the login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RoleReport {
+    AtLogin,
+    /// It is a standby no more.
+    Promoted,
 }
 
 /// Tells what this session has left on connections from what others have. Exists only in sessions that need it.

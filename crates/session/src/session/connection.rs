@@ -14,10 +14,10 @@ use crate::carried::diff::{SessionState, drops_unnamed, reading};
 use crate::carried::followed::Followed;
 use crate::carried::mark::OwnMark;
 use crate::carried::prepared::{UnnamedKept, UnnamedThere};
-use crate::carried::residue::{ForeignUnnamed, InsertUse, Residue, SequenceUse};
+use crate::carried::residue::{ForeignUnnamed, InsertUse, Residue, RoleReport, RoleTold, SequenceUse};
 use crate::conversation::state::{ClientEnd, CopyState, Farewell, Mode, Pipeline, Tail};
 use crate::pin::PinReason;
-use crate::settings::{ConnectionHeirs, RoleReport, RoleTold, ServerName, ServerRole, StatementNames};
+use crate::settings::{ConnectionHeirs, ServerName, ServerRole, StatementNames};
 
 impl Session {
     /// What the session wants of another server connection, to go on there. See [`crate::diff`].

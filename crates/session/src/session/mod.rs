@@ -37,7 +37,7 @@ use crate::carried::Carried;
 use crate::carried::followed::Followed;
 use crate::carried::parameters::without_recovery;
 use crate::carried::prepared::Prepared;
-use crate::carried::residue::Residue;
+use crate::carried::residue::{Residue, RoleTold};
 use crate::conversation::Conversation;
 use crate::conversation::outstanding::Outstanding;
 use crate::conversation::state::{
@@ -51,7 +51,7 @@ use crate::recovery::attempt::Attempt;
 use crate::sampling::Sampler;
 use crate::session::announce::Announce;
 use crate::settings::{
-    ConnectionHeirs, Mobility, ReportTiming, RoleTold, ServerRole, SessionSettings, StatementNames, Tracking,
+    ConnectionHeirs, Mobility, ReportTiming, ServerRole, SessionSettings, StatementNames, Tracking,
 };
 use crate::timing::{Meter, Outcome};
 

@@ -9,9 +9,10 @@ use trunkline_codec::ids::ProcessId;
 use super::Session;
 use crate::carried::parameters::{LoginParameters, NotFollowed, RECOVERY, overlaid};
 use crate::carried::processes::Processes;
+use crate::carried::residue::{RoleReport, RoleTold};
 use crate::conversation::state::Mode;
 use crate::pin::PinReason;
-use crate::settings::{Mobility, RoleReport, RoleTold, ServerRole};
+use crate::settings::{Mobility, ServerRole};
 use crate::sql::suspicious_names::names_temporary_schema;
 use crate::step::ViolationError;
 
