@@ -151,10 +151,14 @@ fn what_the_primary_runs_since_a_connection_is_too_young_counts_as_a_write() {
     cluster.wait_caught_up().unwrap();
     let endpoint = endpoint(&cluster).start();
     let (mut other, read) = (Login::default().connect(endpoint.writes()), "SELECT count(*) FROM put_by_view");
+    let mut wire = role.connect(endpoint.writes());
+    // It gives the connection of its login back, and what it may have written with it is known when that of the other is.
+    for wire in [&mut wire, &mut other] {
+        run(wire, "SHOW search_path");
+    }
     reads_on_replica(&endpoint, &mut other, read);
     cluster.replicas.iter().for_each(|replica| replica.pause_replay().unwrap());
-    // The first of this user: its connection to a replica is opened for it.
-    let mut wire = role.connect(endpoint.writes());
+    // The first connection of this user to a replica is opened for it.
     assert_eq!(wire.value("SELECT n FROM putting"), "1");
     // Health looks at the replicas meanwhile.
     let until = Instant::now() + Duration::from_millis(1500);
