@@ -29,7 +29,8 @@ pub(super) async fn run(
     loop {
         let began = Instant::now();
         let number = functions.look_begins();
-        let looked = reader.look(PlainnessWish::of(&functions)).await;
+        let wish = PlainnessWish::of(&functions);
+        let looked = reader.look(wish).await;
         if let Some((error, advice)) = warnings.of(&looked) {
             tracing::warn!(
                 db.name = %database, %error,
@@ -55,7 +56,7 @@ pub(super) async fn run(
         };
         functions.have_fingerprint(reader.fingerprint());
         let _is_set_already = first_look.set(());
-        schedule.looked(began, Instant::now(), pause);
+        schedule.looked(wish, began, Instant::now(), pause);
         loop {
             schedule.next_tick(&functions).await;
             match schedule.tick(Instant::now(), &functions, Arc::strong_count(&functions) > 1) {
@@ -128,6 +129,8 @@ enum TickAction {
 struct LookSchedule {
     /// Not earlier, even if sessions wait for it: a check costs its server something.
     earliest: Instant,
+    /// Of the last check.
+    wish: PlainnessWish,
     due: Instant,
     used_at: Instant,
     held_at: Instant,
@@ -136,21 +139,32 @@ struct LookSchedule {
 
 impl LookSchedule {
     fn new(now: Instant) -> Self {
-        Self { earliest: now, due: now, used_at: now, held_at: now, is_resting: false }
+        let wish = PlainnessWish::NotWanted;
+        Self { earliest: now, wish, due: now, used_at: now, held_at: now, is_resting: false }
     }
 
-    fn looked(&mut self, began: Instant, now: Instant, pause: Duration) {
+    fn looked(&mut self, wish: PlainnessWish, began: Instant, now: Instant, pause: Duration) {
+        self.wish = wish;
         let cost = now.saturating_duration_since(began) * FUNCTION_LOOK_SHARE;
         self.earliest = now + cost.min(FUNCTION_LOOK_PAUSE_MAX);
         self.due = now + pause.max(cost);
         self.is_resting = false;
     }
 
+    /// When a check may begin that sessions wait for: at once if it is the first that is to find out what is plain, until which
+    /// all that they do goes to the primary.
+    fn earliest(&self, functions: &Functions) -> Option<Instant> {
+        let is_wish_new = self.wish == PlainnessWish::NotWanted && functions.wants_plainness();
+        (!is_wish_new).then_some(self.earliest)
+    }
+
     /// Returns when [`Self::tick`] may have something to do.
     async fn next_tick(&self, functions: &Functions) {
         let wanted = async {
             poll_fn(|cx| functions.poll_wanted(cx, self.is_resting)).await;
-            sleep_until(self.earliest.into()).await;
+            if let Some(earliest) = self.earliest(functions) {
+                sleep_until(earliest.into()).await;
+            }
         };
         let pause = self.due.saturating_duration_since(Instant::now());
         let pause = if pause.is_zero() { FUNCTION_LOOK_INTERVAL } else { pause.min(FUNCTION_LOOK_INTERVAL) };
@@ -166,7 +180,7 @@ impl LookSchedule {
         if functions.take_use() {
             self.used_at = now;
         }
-        if functions.is_awaited() && now >= self.earliest {
+        if functions.is_awaited() && self.earliest(functions).is_none_or(|earliest| now >= earliest) {
             return TickAction::Look;
         }
         if now < self.due {
@@ -195,10 +209,10 @@ mod tests {
         let start = Instant::now();
         let at = |milliseconds: u64| start + Duration::from_millis(milliseconds);
         let mut schedule = LookSchedule::new(start);
-        schedule.looked(start, at(2), FUNCTION_LOOK_INTERVAL);
+        schedule.looked(PlainnessWish::NotWanted, start, at(2), FUNCTION_LOOK_INTERVAL);
         assert_eq!(schedule.tick(at(100), &functions, true), TickAction::Wait);
         assert_eq!(schedule.tick(at(1002), &functions, true), TickAction::Look);
-        schedule.looked(at(1002), at(1004), FUNCTION_LOOK_INTERVAL);
+        schedule.looked(PlainnessWish::NotWanted, at(1002), at(1004), FUNCTION_LOOK_INTERVAL);
         assert_eq!(schedule.tick(at(20_000), &functions, true), TickAction::Rest);
         assert_eq!(schedule.tick(at(20_100), &functions, true), TickAction::Wait);
         assert_eq!(schedule.tick(at(79_000), &functions, false), TickAction::Wait);
@@ -211,7 +225,7 @@ mod tests {
         let start = Instant::now();
         let mut schedule = LookSchedule::new(start);
         let took = Duration::from_millis(100);
-        schedule.looked(start, start + took, FUNCTION_LOOK_INTERVAL);
+        schedule.looked(PlainnessWish::NotWanted, start, start + took, FUNCTION_LOOK_INTERVAL);
         assert_eq!(schedule.tick(start + took * FUNCTION_LOOK_SHARE, &functions, true), TickAction::Wait);
         assert_eq!(
             schedule.tick(start + took * (FUNCTION_LOOK_SHARE + 1), &functions, true),
@@ -224,9 +238,31 @@ mod tests {
         let start = Instant::now();
         let mut schedule = LookSchedule::new(start);
         let ended = start + FUNCTION_LOOK_PAUSE_MAX;
-        schedule.looked(start, ended, FUNCTION_LOOK_INTERVAL);
+        schedule.looked(PlainnessWish::NotWanted, start, ended, FUNCTION_LOOK_INTERVAL);
         assert_eq!(schedule.earliest, ended + FUNCTION_LOOK_PAUSE_MAX);
         assert_eq!(schedule.due, ended + FUNCTION_LOOK_PAUSE_MAX * FUNCTION_LOOK_SHARE, "nobody waits");
+    }
+
+    #[test]
+    fn the_first_look_for_what_is_plain_is_at_once() {
+        let functions = Functions::new(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread));
+        let start = Instant::now();
+        let ended = start + Duration::from_secs(1);
+        let mut schedule = LookSchedule::new(start);
+        let number = functions.look_begins();
+        schedule.looked(PlainnessWish::of(&functions), start, ended, FUNCTION_LOOK_INTERVAL);
+        functions.look_ended(number, None);
+        assert_eq!(schedule.tick(ended, &functions, true), TickAction::Wait);
+        let _unread = functions.plainness(b"select", &[]);
+        assert_eq!(schedule.tick(ended, &functions, true), TickAction::Look);
+        schedule.looked(
+            PlainnessWish::of(&functions),
+            ended,
+            ended + Duration::from_secs(1),
+            FUNCTION_LOOK_INTERVAL,
+        );
+        let _unread = functions.plainness(b"select", &[]);
+        assert_eq!(schedule.tick(ended + Duration::from_secs(1), &functions, true), TickAction::Wait);
     }
 
     #[test]
