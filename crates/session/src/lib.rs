@@ -115,7 +115,7 @@ pub use settings::{
 pub use sql::fingerprint::Fingerprint;
 pub use sql::function_effect::{FunctionEffect, RUN_SQL};
 pub use sql::functions::{
-    EffectsByName, FUNCTIONS_FINGERPRINT, FunctionCatalog, Functions, UnlistedFunctions,
+    EffectsByName, EventTriggers, FUNCTIONS_FINGERPRINT, FunctionCatalog, Functions, UnlistedFunctions,
 };
 pub use sql::operator_words::operator_words;
 pub use sql::plainness::{NotJudged, NotPlainByName, Plainness, PlainnessCatalog, PlainnessEpoch};

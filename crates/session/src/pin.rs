@@ -75,7 +75,7 @@ impl PinReason {
 
     /// Statements that leave nothing in a session, unless an event trigger runs a function, or the procedure of a CALL does
     /// what is told of besides.
-    pub(crate) const OF_EVENT_TRIGGERS: [&str; 17] = [
+    pub(crate) const OF_EVENT_TRIGGERS: [&str; 18] = [
         "DROP TABLE",
         "DROP VIEW",
         "DROP SEQUENCE",
@@ -92,6 +92,7 @@ impl PinReason {
         "GRANT",
         "REVOKE",
         "CREATE SEQUENCE",
+        "SELECT INTO",
         "CALL",
     ];
 

@@ -210,7 +210,7 @@ fn a_setting_that_a_procedure_commits_in_a_pipeline_stays_with_its_client() {
 }
 
 #[test]
-fn what_an_event_trigger_does_that_is_disabled_at_the_end_stays_with_its_client() {
+fn what_an_event_trigger_does_stays_with_its_client_though_it_is_disabled_at_the_end() {
     let role = role("of_events");
     let primary = &shared_cluster().primary;
     beside("CREATE DATABASE of_events");
@@ -219,17 +219,20 @@ fn what_an_event_trigger_does_that_is_disabled_at_the_end_stays_with_its_client(
         "CREATE FUNCTION sets_on_event() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
              PERFORM set_config('work_mem', '7777kB', false); END $$;
          CREATE EVENT TRIGGER sets ON ddl_command_end EXECUTE FUNCTION sets_on_event();
-         CREATE TABLE commented (a int); ALTER TABLE commented OWNER TO of_events;",
+         CREATE TABLE commented (a int); ALTER TABLE commented OWNER TO of_events;
+         CREATE SCHEMA own AUTHORIZATION of_events;",
     );
     let pool = pool(1, 1);
     let mut login = role.login();
     login.parameters = vec![("database".to_owned(), "of_events".to_owned())];
     let [mut first, mut second] = [(), ()].map(|()| login.connect(pool.writes()));
     run(&mut second, "SELECT upper('functions are read')");
+    let probe = "SELECT count(*) FROM current_setting('work_mem') s WHERE s = '7777kB'";
+    run(&mut first, "SELECT 1 AS a INTO own.made");
+    waits_for(&pool, role, (&mut first, "DISCARD ALL"), (&mut second, probe));
     run(&mut first, "BEGIN");
     run(&mut first, "COMMENT ON TABLE commented IS 'x'");
     there("ALTER EVENT TRIGGER sets DISABLE");
     run(&mut first, "COMMIT");
-    let probe = "SELECT count(*) FROM current_setting('work_mem') s WHERE s = '7777kB'";
     waits_for(&pool, role, (&mut first, "DISCARD ALL"), (&mut second, probe));
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use trunkline_session::{
-    EffectsByName, FunctionCatalog, FunctionEffect, FunctionSource, RUN_SQL, UnlistedFunctions,
-    operator_words,
+    EffectsByName, EventTriggers, FunctionCatalog, FunctionEffect, FunctionSource, RUN_SQL,
+    UnlistedFunctions, operator_words,
 };
 
 mod plain;
@@ -239,6 +239,7 @@ impl FunctionGraph {
             operators: all(&self.operators),
             types: self.types.iter().map(|(oid, effect)| (*oid, shared(effect))).collect(),
             everything: self.is_everything_of_interest().then(|| shared(&self.everything)),
+            event_triggers: EventTriggers::None,
             unlisted: UnlistedFunctions::Unread,
             plainness: None,
         }

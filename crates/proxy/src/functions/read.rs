@@ -5,7 +5,7 @@ mod plainness;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use trunkline_session::{FunctionCatalog, FunctionEffect, Functions, UnlistedFunctions};
+use trunkline_session::{EventTriggers, FunctionCatalog, FunctionEffect, Functions, UnlistedFunctions};
 
 use super::classify::Function;
 use super::connection::{
@@ -27,7 +27,7 @@ pub(super) struct FunctionsReader {
     /// OIDs of the relations and types that run some of them.
     named: Vec<u32>,
     fingerprints: Option<Fingerprints>,
-    has_event_trigger: bool,
+    event_triggers: EventTriggers,
     /// The last check has read what is plain, too.
     has_plainness: bool,
 }
@@ -94,7 +94,7 @@ impl FunctionsReader {
             functions,
             named,
             fingerprints,
-            has_event_trigger: false,
+            event_triggers: EventTriggers::None,
             has_plainness: false,
         }
     }
@@ -141,7 +141,7 @@ impl FunctionsReader {
 
     /// Whether the last check has found an event trigger that is enabled.
     pub(super) fn has_event_trigger(&self) -> bool {
-        self.has_event_trigger
+        self.event_triggers == EventTriggers::Enabled
     }
 
     /// Closes its connection for now.
@@ -180,10 +180,13 @@ impl FunctionsReader {
         if is_version_new {
             self.read_built_in(connection).await?;
         }
-        self.has_event_trigger = connection.has_event_trigger().await?;
+        let has_event_trigger = connection.has_event_trigger().await?;
+        let event_triggers = if has_event_trigger { EventTriggers::Enabled } else { EventTriggers::None };
+        let are_triggers_new = std::mem::replace(&mut self.event_triggers, event_triggers) != event_triggers;
         let found = Fingerprints::read(connection, &self.named, wish).await?;
         let is_wish_new = wish == PlainnessWish::Wanted && !self.has_plainness;
-        if !is_version_new && !is_wish_new && self.fingerprints.as_ref() == Some(&found) {
+        let is_known = !is_version_new && !is_wish_new && !are_triggers_new;
+        if is_known && self.fingerprints.as_ref() == Some(&found) {
             return Ok(None);
         }
         // Several queries of one state: what is made anew between two of them would be missed.
@@ -193,6 +196,7 @@ impl FunctionsReader {
             self.functions = read_functions(connection, &found.functions).await?;
         }
         let (mut catalog, mut named) = self.follow(connection).await?;
+        catalog.event_triggers = event_triggers;
         if wish == PlainnessWish::Wanted {
             let plainness = self.plainness(connection, &mut named).await?;
             catalog.plainness = plainness;

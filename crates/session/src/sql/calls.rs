@@ -13,6 +13,7 @@ use crate::sql::functions::{Called, FunctionCatalog, Functions, UnlistedFunction
 
 pub(crate) mod ahead;
 mod keywords;
+mod made;
 pub(crate) mod plain;
 mod relations;
 
@@ -109,7 +110,11 @@ fn look(sql: &[u8], functions: &Functions, called: &mut CalledNames) -> Option<B
     called.looks_done = looks_done;
     let catalog = functions.load();
     let age = if functions.is_current() { Age::Current } else { Age::Old };
-    if !functions.is_change_ahead() && !catalog.watches_words() && calls_nothing(sql, &catalog, age, called) {
+    if !functions.is_change_ahead()
+        && !catalog.watches_words()
+        && !made::may_be_made_by_select(sql, &catalog)
+        && calls_nothing(sql, &catalog, age, called)
+    {
         return None;
     }
     *called = CalledNames { looks_done, ..CalledNames::default() };
@@ -221,6 +226,9 @@ fn look_closely(sql: &[u8], catalog: &FunctionCatalog, age: Age, called: &mut Ca
             Token::Symbol(b'(') => found.call(&tokens, at, catalog, age, called),
             Token::String(_) | Token::OtherString => {
                 found.names_in(&sql[placed.start..placed.end], catalog);
+            }
+            Token::Word(_) if made::is_made_by_select(&tokens, at, catalog) => {
+                found.effect.pins.add(PinReason::UnknownStatement("SELECT INTO"));
             }
             Token::Word(_) | Token::Quoted(_) => {
                 if let Some(name) = name_of(placed.token)

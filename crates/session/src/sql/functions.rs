@@ -17,7 +17,7 @@ use crate::sql::function_effect::FunctionEffect;
 use crate::sql::made::Made;
 
 pub(crate) use catalog::Called;
-pub use catalog::{EffectsByName, FunctionCatalog, UnlistedFunctions};
+pub use catalog::{EffectsByName, EventTriggers, FunctionCatalog, UnlistedFunctions};
 
 /// SQL for a value, a text, that changes whenever a user-defined function is created, replaced, altered or dropped. The same
 /// is asked of the server on which a session has called functions, under whatever `search_path` that has.
@@ -120,7 +120,7 @@ impl Functions {
     #[must_use]
     pub fn new(catalog: FunctionCatalog) -> Self {
         Self {
-            watches_words: AtomicBool::new(catalog.watches_words()),
+            watches_words: AtomicBool::new(catalog.watches_statements()),
             catalog: ArcSwap::from_pointee(catalog),
             generation: AtomicU64::new(0),
             is_used: AtomicBool::new(false),
@@ -161,7 +161,7 @@ impl Functions {
             self.catalog.store(Arc::new(catalog));
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
-        self.watches_words.store(self.catalog.load().watches_words(), Ordering::Release);
+        self.watches_words.store(self.catalog.load().watches_statements(), Ordering::Release);
         self.looks_done.store(number, Ordering::Release);
         let mut made = self.made();
         let mark = if self.is_change_ahead() {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::sql::functions::EffectsByName;
+use crate::sql::functions::{EffectsByName, EventTriggers};
 
 fn catalog() -> FunctionCatalog {
     let built_in = ["count", "now", "lower", "max", "generate_series", "current_setting", "unnest"];
@@ -39,6 +39,28 @@ fn sets(sql: &str) -> Vec<String> {
 fn unread(sql: &str) -> Vec<String> {
     let name = |name: &Name| String::from_utf8_lossy(name).into_owned();
     seen(catalog(), sql).unread.iter().map(name).collect()
+}
+
+#[test]
+fn what_a_select_makes_counts_where_event_triggers_run() {
+    let made = |sql: &str, event_triggers| {
+        let pins = seen(FunctionCatalog { event_triggers, ..catalog() }, sql).effect.pins;
+        pins.contains(PinReason::UnknownStatement("SELECT INTO"))
+    };
+    for sql in [
+        "select 1 into t",
+        "WITH a AS (SELECT 1) SELECT * INTO/**/UNLOGGED t FROM a",
+        "table u;select 1 Into t",
+    ] {
+        assert!(made(sql, EventTriggers::Enabled) && !made(sql, EventTriggers::None), "{sql}");
+    }
+    for sql in
+        ["insert into t values (1)", "merge /* x */ INTO t", "select 'into', \"into\" from t", "select 1"]
+    {
+        assert!(!made(sql, EventTriggers::Enabled), "{sql}");
+    }
+    let reason = PinReason::UnknownStatement("SELECT INTO");
+    assert!(reason.is_of_objects() && reason.has_event() && reason.is_told_by_server());
 }
 
 #[test]

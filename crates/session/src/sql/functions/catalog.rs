@@ -19,6 +19,16 @@ pub enum UnlistedFunctions {
     Pins,
 }
 
+/// Whether event triggers run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EventTriggers {
+    /// There are none, or all are disabled.
+    #[default]
+    None,
+    /// One is enabled.
+    Enabled,
+}
+
 /// The functions of one database.
 #[derive(Debug)]
 pub struct FunctionCatalog {
@@ -35,6 +45,8 @@ pub struct FunctionCatalog {
     pub operators: EffectsByName,
     /// The effect of functions that run without a name in the SQL, by an implicit cast for example.
     pub everything: Option<Arc<FunctionEffect>>,
+    /// Whether there are event triggers, which run functions for statements that make something.
+    pub event_triggers: EventTriggers,
     /// How all other functions count.
     pub unlisted: UnlistedFunctions,
     /// What may run on a standby; `None` until it was asked for and read.
@@ -69,6 +81,7 @@ impl FunctionCatalog {
             types: HashMap::new(),
             operators,
             everything: None,
+            event_triggers: EventTriggers::None,
             unlisted,
             plainness: None,
         }
@@ -80,6 +93,11 @@ impl FunctionCatalog {
             || !self.types.is_empty()
             || !self.operators.is_empty()
             || self.everything.is_some()
+    }
+
+    /// Whether there are statements that run something without a call.
+    pub(crate) fn watches_statements(&self) -> bool {
+        self.watches_words() || self.event_triggers == EventTriggers::Enabled
     }
 
     /// The function that `name` calls, after case folding. A user-defined function may have the name of a built-in one.
