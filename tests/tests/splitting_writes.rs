@@ -44,7 +44,7 @@ fn endpoint(cluster: &Cluster) -> Endpoint {
 fn endpoint_with(cluster: &Cluster, key: &str, value: &str) -> Endpoint {
     let listener =
         "[[listener]]\nname = \"writes\"\ntarget_session_attrs = \"read-write\"\nroute = \"statement\"\n";
-    let builder = Endpoint::over(cluster).with_admin().pooling(4).threads(2).toml(listener);
+    let builder = Endpoint::over(cluster).pooling(4).threads(2).toml(listener);
     builder.key("health.max_lag", "\"600s\"").key(key, value).start()
 }
 
@@ -291,46 +291,6 @@ fn what_a_replica_has_refused_runs_once_where_that_is_the_primary_next() {
         assert!(seen >= 1, "it is read at once");
     }
     assert_eq!(replica.psql("SELECT count(*), count(DISTINCT token) FROM tokens").unwrap(), "8|8");
-}
-
-/// It names no function that writes, and no replica has run it.
-#[test]
-fn what_a_replica_has_refused_counts_as_a_write_although_the_primary_has_failed_it_once() {
-    let cluster = own_cluster(2);
-    let role = PoolRole::create(&cluster, "of_tokens");
-    cluster.primary.psql(TABLES).unwrap();
-    let view = "CREATE TABLE divisors AS SELECT 0 AS n;
-                CREATE VIEW putting AS SELECT put(1, 'by a view') / (SELECT n FROM divisors) AS quotient;
-                GRANT SELECT ON putting TO of_tokens";
-    cluster.primary.psql(view).unwrap();
-    cluster.wait_caught_up().unwrap();
-    let endpoint = endpoint(&cluster);
-    let mut wire = role.connect(endpoint.writes());
-    let [put, read] = ["SELECT quotient FROM putting", "SELECT count(*) FROM tokens"];
-    reads_on_replica(&endpoint, &mut wire, read);
-    eventually(PATIENCE, "a replica has refused it", || {
-        assert_eq!(wire.query(put).error.unwrap().code, "22012");
-        routed(&endpoint, "refused") > 0
-    });
-    cluster.primary.psql("UPDATE divisors SET n = 1").unwrap();
-    cluster.wait_caught_up().unwrap();
-    // What replicas must show after the failure is known, and they do.
-    reads_on_replica(&endpoint, &mut wire, read);
-    let replicas = || cluster.replicas.iter();
-    let set = |wanted: &str| {
-        for replica in replicas() {
-            assert_eq!(endpoint.admin(&[wanted, replica.name()]).0, Some(0), "{wanted}");
-        }
-    };
-    replicas().for_each(|replica| replica.pause_replay().unwrap());
-    set("drain");
-    let before = routed(&endpoint, "no_standby");
-    assert_eq!(wire.value(put), "1");
-    assert!(routed(&endpoint, "no_standby") > before, "no replica was asked");
-    set("ready");
-    for _ in 0..20 {
-        assert_eq!(wire.value(read), "1");
-    }
 }
 
 /// As it does until health has looked at the replica, the proxy takes it for one that cannot write.
