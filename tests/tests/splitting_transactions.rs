@@ -268,6 +268,31 @@ fn a_transaction_sees_what_its_session_has_written() {
 }
 
 #[test]
+fn a_session_that_only_reads_by_default_needs_no_word_of_it() {
+    let cluster = shared_cluster();
+    let role = PoolRole::create(cluster, "of_defaults");
+    sql(cluster, "CREATE TABLE by_default AS SELECT 1 AS n; GRANT ALL ON by_default TO of_defaults");
+    sql(cluster, "ALTER ROLE of_defaults SET default_transaction_read_only = on");
+    cluster.wait_caught_up().unwrap();
+    let endpoint = endpoint(cluster).start();
+    let mut wire = role.connect(endpoint.writes());
+    assert_eq!(begins_on_replica(&endpoint, &mut wire, "BEGIN", "SELECT n FROM by_default"), "1");
+    assert_eq!(wire.value("SHOW transaction_read_only"), "on");
+    run(&mut wire, "COMMIT");
+    fails(&wire.query("UPDATE by_default SET n = 2"), "25006");
+    run(&mut wire, "BEGIN READ WRITE");
+    run(&mut wire, "UPDATE by_default SET n = 2");
+    run(&mut wire, "COMMIT");
+    assert_eq!(begins_on_replica(&endpoint, &mut wire, "BEGIN", "SELECT n FROM by_default"), "2");
+    fails(&wire.query("UPDATE by_default SET n = 3"), "25006");
+    run(&mut wire, "ROLLBACK");
+    run(&mut wire, "SET default_transaction_read_only = off");
+    run(&mut wire, "BEGIN");
+    run(&mut wire, "UPDATE by_default SET n = 3");
+    run(&mut wire, "COMMIT");
+}
+
+#[test]
 fn a_client_that_begins_and_waits_gets_the_primary() {
     let cluster = shared_cluster();
     let role = PoolRole::create(cluster, "of_waits");

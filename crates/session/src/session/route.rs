@@ -259,7 +259,10 @@ impl Session {
         let mut is_within = status == TransactionStatus::InTransaction;
         let mut unit: Option<ReadUnit> = None;
         for Statement { sql, types, .. } in &statements.all {
-            if unit.is_none() && status == TransactionStatus::Idle && begins_read_only(sql).is_some() {
+            if unit.is_none()
+                && status == TransactionStatus::Idle
+                && begins_read_only(sql, self.access_default()).is_some()
+            {
                 // As if it had been answered before the rest came.
                 is_within = true;
                 continue;

@@ -14,6 +14,13 @@ pub(crate) struct ReadOnlyBegin {
     pub(crate) tag: &'static [u8],
 }
 
+/// What transactions of the session are whose BEGIN does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AccessDefault {
+    ReadOnly,
+    ReadWrite,
+}
+
 /// What a statement does inside a transaction that only reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WithinReading {
@@ -32,9 +39,9 @@ pub(crate) enum WithinReading {
 /// Longest such statement that is read, in bytes.
 const BEGIN_BYTES_MAX: usize = 256;
 
-/// The SQL of a statement alone in its text that begins a transaction: `READ ONLY`, and not `SERIALIZABLE`, which standbys refuse.
+/// The SQL of a statement alone in its text that begins a transaction: `READ ONLY`, by its words or by default, and not `SERIALIZABLE`, which standbys refuse.
 /// Source: PostgreSQL 18, src/backend/parser/gram.y, `TransactionStmt`.
-pub(crate) fn begins_read_only(sql: &[u8]) -> Option<ReadOnlyBegin> {
+pub(crate) fn begins_read_only(sql: &[u8], default: AccessDefault) -> Option<ReadOnlyBegin> {
     if sql.len() > BEGIN_BYTES_MAX || !sql.is_ascii() {
         return None;
     }
@@ -49,11 +56,14 @@ pub(crate) fn begins_read_only(sql: &[u8]) -> Option<ReadOnlyBegin> {
     } else {
         return None;
     };
-    is_read_only(&mut reader).then_some(ReadOnlyBegin { tag })
+    is_read_only(&mut reader, default).then_some(ReadOnlyBegin { tag })
 }
 
-/// Whether these properties, each given once, say that the transaction only reads.
-fn is_read_only(reader: &mut Reader<'_>) -> bool {
+/// Whether these properties, each given once, say that the transaction only reads, or leave it at that.
+fn is_read_only(reader: &mut Reader<'_>, default: AccessDefault) -> bool {
+    if reader.is_at_end() {
+        return default == AccessDefault::ReadOnly;
+    }
     let [mut access, mut isolation, mut deferrable] = [0; 3];
     loop {
         if reader.eat("read") {
@@ -80,7 +90,8 @@ fn is_read_only(reader: &mut Reader<'_>) -> bool {
             deferrable += 1;
         }
         if reader.is_at_end() {
-            return access == 1 && isolation <= 1 && deferrable <= 1;
+            let is_read_only = access == 1 || (access == 0 && default == AccessDefault::ReadOnly);
+            return is_read_only && isolation <= 1 && deferrable <= 1;
         }
         let _between = reader.eat_symbol(b',');
     }
@@ -189,7 +200,7 @@ mod tests {
             ("START TRANSACTION READ ONLY", "START TRANSACTION"),
             ("START TRANSACTION ISOLATION LEVEL READ UNCOMMITTED READ ONLY, DEFERRABLE", "START TRANSACTION"),
         ] {
-            let begin = begins_read_only(sql.as_bytes());
+            let begin = begins_read_only(sql.as_bytes(), AccessDefault::ReadWrite);
             assert_eq!(begin.map(|begin| begin.tag), Some(tag.as_bytes()), "{sql}");
         }
         let long = format!("BEGIN READ ONLY{}", " ".repeat(BEGIN_BYTES_MAX));
@@ -215,7 +226,24 @@ mod tests {
             "SELECT 1",
             &long,
         ] {
-            assert_eq!(begins_read_only(sql.as_bytes()), None, "{sql}");
+            assert_eq!(begins_read_only(sql.as_bytes(), AccessDefault::ReadWrite), None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn by_default_a_transaction_may_only_read_without_a_word() {
+        for (sql, is_read_only) in [
+            ("BEGIN", true),
+            ("START TRANSACTION;", true),
+            ("BEGIN ISOLATION LEVEL REPEATABLE READ", true),
+            ("BEGIN READ ONLY", true),
+            ("BEGIN READ WRITE", false),
+            ("BEGIN ISOLATION LEVEL SERIALIZABLE", false),
+            ("BEGIN,", false),
+            ("BEGIN; SELECT 1", false),
+        ] {
+            let begin = begins_read_only(sql.as_bytes(), AccessDefault::ReadOnly);
+            assert_eq!(begin.is_some(), is_read_only, "{sql}");
         }
     }
 

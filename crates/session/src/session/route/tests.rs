@@ -301,6 +301,16 @@ fn a_transaction_that_only_reads_begins_before_it_has_a_server() {
 }
 
 #[test]
+fn a_session_that_only_reads_by_default_begins_so() {
+    let parameters = [("standard_conforming_strings", "on"), ("client_encoding", "UTF8")];
+    let with =
+        |default| session_with(&[&parameters[..], &[("default_transaction_read_only", default)]].concat());
+    assert_eq!(begins(&mut with("off"), "BEGIN"), None);
+    assert_eq!(begins(&mut with("on"), "BEGIN READ WRITE"), None);
+    assert_eq!(begins(&mut with("on"), "BEGIN"), Some(answer_to("BEGIN")));
+}
+
+#[test]
 fn a_connection_begins_the_transaction_that_its_session_has_begun() {
     let mut session = session();
     begins(&mut session, "BEGIN READ ONLY").expect("it begins");

@@ -19,7 +19,7 @@ use crate::recovery::attempt::Attempt;
 use crate::rewritten::Rewritten;
 use crate::session::Session;
 use crate::sql::plainness::{NotJudged, Plainness};
-use crate::sql::transactions::{WithinReading, begins_read_only, within, within_failed};
+use crate::sql::transactions::{AccessDefault, WithinReading, begins_read_only, within, within_failed};
 use crate::step::{ClientThen, ServerThen};
 
 /// What is known of the client's next bytes inside such a transaction.
@@ -53,13 +53,21 @@ impl Session {
         let UnitPiece::Message(FrontendTag::Query, body) = messages.next() else { return None };
         let sql = body.strip_suffix(b"\0").filter(|_| messages.0.is_empty())?;
         let may_begin = self.may_read_on_standby(TransactionStatus::Idle) && self.carried.functions.is_some();
-        (may_begin && begins_read_only(sql).is_some()).then_some(sql)
+        (may_begin && begins_read_only(sql, self.access_default()).is_some()).then_some(sql)
+    }
+
+    /// By its login; a session that has set it is the primary's.
+    pub(super) fn access_default(&self) -> AccessDefault {
+        match self.carried.parameters.get(b"default_transaction_read_only") {
+            Some(b"on") => AccessDefault::ReadOnly,
+            Some(_) | None => AccessDefault::ReadWrite,
+        }
     }
 
     /// Answers such a Query in the place of a server, which is to [begin](crate::SessionState::begin) the transaction before
     /// anything else. Returns what goes to the client; `None` if a server has to answer.
     pub fn begin_without_server(&mut self, query: &[u8], now: Instant, out: &mut impl Sink) -> Option<Bytes> {
-        let tag = begins_read_only(self.begins_read_only(query)?)?.tag;
+        let tag = begins_read_only(self.begins_read_only(query)?, self.access_default())?.tag;
         let mut rewritten = Rewritten::default();
         let sent = self.handle_client_renaming(query, now, &mut rewritten, out);
         if sent.forward != query.len() || !matches!(sent.then, ClientThen::ReadOn) {
