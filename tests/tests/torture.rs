@@ -78,17 +78,25 @@ const ASKED_TOO_LATE: &str = "sequence-serial lost\nsequence-identity lost\nnumb
 /// Where a statement runs. What one client did another one finds on standbys once they have replayed it, as it is waited for.
 #[test]
 fn on_one_port_for_reads_and_writes_clients_can_tell_nothing() {
-    assert_nothing_is_told_on_one_port("transaction");
+    assert_nothing_is_told_on_one_port("transaction", |_cluster| {});
+}
+
+#[test]
+fn on_one_port_with_a_late_replica_clients_can_tell_nothing() {
+    assert_nothing_is_told_on_one_port("transaction", |cluster| {
+        cluster.replicas[1].set("recovery_min_apply_delay", "300ms").unwrap();
+    });
 }
 
 #[test]
 #[ignore = "two minutes: make test-long"]
 fn on_one_port_with_connections_of_their_own_clients_can_tell_nothing() {
-    assert_nothing_is_told_on_one_port("session");
+    assert_nothing_is_told_on_one_port("session", |_cluster| {});
 }
 
-fn assert_nothing_is_told_on_one_port(pool_mode: &str) {
+fn assert_nothing_is_told_on_one_port(pool_mode: &str, prepare: impl FnOnce(&Cluster)) {
     let cluster = cluster_with(2);
+    prepare(&cluster);
     let listener =
         "[[listener]]\nname = \"writes\"\ntarget_session_attrs = \"read-write\"\nroute = \"statement\"\n";
     let builder = Endpoint::over(&cluster).pooling(4).toml(listener);

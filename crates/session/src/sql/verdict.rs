@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use trunkline_codec::ids::Lsn;
 
-use super::calls::plain;
+use super::calls::{CalledNames, calls, plain};
 use super::fingerprint::Fingerprint;
 use super::functions::Functions;
 use super::plainness::{NotJudged, Plainness, PlainnessEpoch};
@@ -79,6 +79,11 @@ pub(crate) fn judge<'a>(
         return StatementVerdict::NoRead(why);
     }
     let (verdict, epoch) = functions.plainness(sql, types);
+    // What is not plain by itself has a name.
+    let would_read = verdict == Plainness::Plain || proof == CatalogProof::Waived;
+    if would_read && may_change_session(functions, sql, types) {
+        return StatementVerdict::NotPlain("what may change the session".into());
+    }
     match verdict {
         Plainness::Plain => StatementVerdict::Reads(ReadUnit {
             key: Fingerprint::of(sql).bits(),
@@ -95,6 +100,17 @@ pub(crate) fn judge<'a>(
         Plainness::Unknown(why) => StatementVerdict::Unknown(why),
         Plainness::NotPlain(cause) => StatementVerdict::NotPlain(cause),
     }
+}
+
+/// Whether a statement may change its session by what it calls. More counts here than for standbys: a function whose source has the name
+/// of a table with a rule may use the rule. A session that it keeps on its server cannot leave a standby, and what that refuses cannot
+/// run elsewhere.
+fn may_change_session(functions: &Functions, sql: &[u8], types: &[u8]) -> bool {
+    let Some(mut found) = calls(sql, functions, &mut CalledNames::default()) else { return false };
+    if found.watches_types {
+        found.add_types(types, functions);
+    }
+    found.effect.changes_session()
 }
 
 /// What SQL does on a listener that chooses a server for each request, for people.
