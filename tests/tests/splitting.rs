@@ -350,8 +350,8 @@ fn requests_that_are_sent_without_a_wait_are_answered_in_order() {
 
 #[test]
 fn most_reads_of_a_session_that_writes_now_and_then_run_on_replicas() {
-    const ROUNDS: u64 = 30;
-    const READS: u64 = 40;
+    const ROUNDS: u64 = 10;
+    const READS: u64 = 200;
     let cluster = shared_cluster();
     let role = PoolRole::create(cluster, "of_load");
     sql(cluster, "CREATE TABLE loaded (who int, n int); GRANT ALL ON loaded TO of_load");

@@ -1,7 +1,8 @@
-//! Requests that a standby has refused and the primary has run: the next such ones go to the primary at once.
+//! Requests of which something is known: that a standby has refused them and the primary has run them, so that the next such ones
+//! go to the primary at once; or that a standby has run them, so that they write nothing on the primary either.
 //!
-//! A table of fixed size without a lock, shared by all sessions. Each entry is a part of the request's key, which is another one
-//! once the catalog has changed, and the minute in which it was learnt. Two keys that look alike cost a trip to the primary, and so does nothing worse: what is forgotten is learnt anew.
+//! A table of fixed size without a lock, shared by all sessions. Each entry is a part of the request's key, of 54 bits with its place, and
+//! the minute in which it was learnt. The key is another one once the catalog has changed. What is forgotten is learnt anew.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -45,7 +46,7 @@ impl LearnedRequests {
         self.minute(now).wrapping_sub(entry & MINUTE_MASK) & MINUTE_MASK
     }
 
-    /// Whether such a request is the primary's.
+    /// Whether this is known of such a request.
     pub(crate) fn knows(&self, key: u64, now: Instant) -> bool {
         self.set(key).is_some_and(|set| {
             set.iter()
@@ -61,7 +62,7 @@ impl LearnedRequests {
         entries.filter(is_known).map(|_| 1).sum()
     }
 
-    /// The primary has run such a request, which a standby has refused.
+    /// It is known of such a request from now on.
     pub(crate) fn learn(&self, key: u64, now: Instant) {
         let Some(set) = self.set(key) else { return };
         let rank = |entry: &&AtomicU64| match entry.load(Relaxed) {

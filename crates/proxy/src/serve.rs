@@ -174,6 +174,7 @@ fn share(
     let defaults = Defaults::start(&health, &Handle::current());
     let shared = Shared {
         learned: LearnedRequests::new(Instant::now()),
+        run_on_standbys: LearnedRequests::new(Instant::now()),
         health,
         defaults,
         metrics: Arc::new(Metrics::new(threads)),

@@ -165,6 +165,7 @@ impl TestWorker {
         };
         let shared = Shared {
             learned: LearnedRequests::new(Instant::now()),
+            run_on_standbys: LearnedRequests::new(Instant::now()),
             health,
             defaults: Defaults::unread(),
             metrics: Arc::new(Metrics::new(1)),

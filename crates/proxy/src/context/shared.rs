@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) speeds: Speeds,
     /// What standbys have refused.
     pub(crate) learned: LearnedRequests,
+    /// What standbys have run, for the sessions that read the same by it.
+    pub(crate) run_on_standbys: LearnedRequests,
     pub(crate) pace: MoveRate,
     pub(crate) encryption: EncryptionLog,
     pub(crate) pools: Arc<SharedPools>,

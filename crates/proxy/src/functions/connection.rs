@@ -230,6 +230,7 @@ impl CatalogConnection {
                 "f" => RelationKind::Foreign,
                 "S" => RelationKind::Sequence,
                 "system view" => RelationKind::SystemView,
+                "indirect" => RelationKind::Indirect,
                 _table_or_view => RelationKind::Other,
             };
             Ok(RelationRow { oid: column(row, 0)?, name: name(row, 1)?, kind })

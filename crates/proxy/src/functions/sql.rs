@@ -121,12 +121,13 @@ SELECT DISTINCT x.class, x.object, f.found[1]::oid FROM ( \
 /// The relations that a statement can read on any connection, at most `$1`: OID, name and kind. Those of TOAST are left out.
 pub(super) const RELATIONS: &str = "\
 SELECT c.oid, convert_to(c.relname::text, 'UTF8'), \
- CASE WHEN c.relkind = 'v' AND c.relnamespace = 'pg_catalog'::regnamespace THEN 'system view' ELSE c.relkind::text END \
+ CASE WHEN c.relkind = 'v' AND c.relnamespace = 'pg_catalog'::regnamespace THEN 'system view' \
+  WHEN c.oid >= 16384 AND (c.relkind = 'v' OR c.relrowsecurity) THEN 'indirect' ELSE c.relkind::text END \
  FROM pg_class c WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p', 'S') AND c.relpersistence <> 't' LIMIT $1";
 
-/// A fingerprint that changes when one of them is created, dropped or renamed.
+/// A fingerprint that changes when one of them is created, dropped or renamed, or gets row-level security.
 pub(super) const RELATIONS_FINGERPRINT: &str = "\
-SELECT concat_ws(' ', count(*), sum(hashtextextended(concat_ws(' ', c.oid, c.relname, c.relkind), 0))) \
+SELECT concat_ws(' ', count(*), sum(hashtextextended(concat_ws(' ', c.oid, c.relname, c.relkind, c.relrowsecurity), 0))) \
  FROM pg_class c WHERE c.oid >= 16384 AND c.relkind IN ('r', 'v', 'm', 'f', 'p', 'S') AND c.relpersistence <> 't'";
 
 /// Where the log is, or how far a standby has replayed it, as a number. Asked behind the reading: what was read is in the log before

@@ -361,6 +361,9 @@ impl Relay {
         let is_primary = self.session.server_role() == ServerRole::Primary || self.is_promoted();
         let (shared, now) = (&self.worker.shared, Instant::now());
         let is_begun = self.session.transaction_status() == TransactionStatus::InTransaction;
+        let settings = self.session.settings_fingerprint();
+        let pool = self.context.seat.as_ref().map(|seat| (seat.id(), self.context.own.digest()));
+        let shared_key = |unit| pool.and_then(|pool| Split::shared_key(unit, settings, pool));
         let Some(split) = &mut self.context.split else { return };
         if !matches!(self.server, Attachment::Attached(_)) {
             return;
@@ -388,14 +391,23 @@ impl Relay {
             UnitPlace::OnStandby(unit) => {
                 split.decision.count(&self.worker.metrics.routed);
                 match failed {
-                    None => split.has_run(unit),
+                    None => {
+                        split.has_run(unit, settings);
+                        let key = shared_key(unit).filter(|key| !shared.run_on_standbys.knows(*key, now));
+                        if let Some(key) = key {
+                            shared.run_on_standbys.learn(key, now);
+                        }
+                    }
                     Some(SqlState::READ_ONLY_SQL_TRANSACTION) => shared.learned.learn(unit.key, now),
                     Some(_) => {}
                 }
                 false
             }
             // No standby was asked whether it writes.
-            UnitPlace::ReadOnPrimary(unit) => !split.only_reads(unit) && !self.session.is_pristine(),
+            UnitPlace::ReadOnPrimary(unit) => {
+                let is_known = || shared_key(unit).is_some_and(|key| shared.run_on_standbys.knows(key, now));
+                !split.only_reads(unit, settings) && !is_known() && !self.session.is_pristine()
+            }
             UnitPlace::Undecided | UnitPlace::OnPrimary => {
                 if let Some(Lesson::Unit(key)) = split.refused.take()
                     && failed.is_none()

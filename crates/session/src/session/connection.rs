@@ -35,6 +35,14 @@ impl Session {
         }
     }
 
+    /// A hash of the session's settings; 0 without any.
+    #[must_use]
+    #[inline]
+    pub fn settings_fingerprint(&self) -> u64 {
+        let settings = self.carried.followed.as_deref().and_then(|followed| followed.settings());
+        settings.map_or(0, |settings| settings.fingerprint())
+    }
+
     /// What the session's connection has, for another session to go on with it, or this one. The caller knows that all
     /// bytes to be forwarded have been written. The session goes on with [`Self::connection_taken`].
     ///

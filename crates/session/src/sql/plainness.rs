@@ -50,7 +50,7 @@ impl NotJudged {
 }
 
 /// What a verdict was found by. It counts while [`Functions::is_plainness_of`] says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PlainnessEpoch(u64);
 
 /// What is not plain, by the name that has to appear in SQL.
@@ -66,6 +66,9 @@ pub struct PlainnessCatalog {
     pub functions: HashMap<Box<[u8]>, Option<Arc<str>>>,
     /// Relations of any schema, also those of PostgreSQL.
     pub relations: HashSet<Box<[u8]>>,
+    /// What may run functions of users that SQL does not name, plain ones too: views, tables with row-level security, and functions
+    /// that can be called like a column.
+    pub indirect: HashSet<Box<[u8]>>,
     /// Relations and types that are not plain, and functions that can be called like a column.
     pub words: NotPlainByName,
     /// Operators that are not plain.
@@ -100,6 +103,12 @@ impl Functions {
     /// Whether SQL that is plain may write by a function that it calls.
     pub(crate) fn may_call_what_writes(&self, sql: &[u8]) -> bool {
         self.load().plainness.as_ref().is_none_or(|catalog| plain::may_call_what_writes(sql, catalog))
+    }
+
+    /// Whether SQL that is plain runs nothing but functions of PostgreSQL's own, as far as it names what it reads: only operators and
+    /// types of users run others.
+    pub(crate) fn reads_tables_alone(&self, sql: &[u8]) -> bool {
+        self.load().plainness.as_ref().is_some_and(|catalog| plain::reads_tables_alone(sql, catalog))
     }
 
     /// Whether a verdict on this SQL that was kept with `epoch` still counts. It reads a few numbers; the SQL only for the moment

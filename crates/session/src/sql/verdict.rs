@@ -24,6 +24,8 @@ pub struct ReadUnit {
     /// It calls functions by their names that may write, which the primary runs without a word, or that it does not do so is
     /// not known by its having run: not all rows of it are asked for.
     pub may_call_what_writes: bool,
+    /// What it runs is the same for all sessions of a user and database with the same settings.
+    pub reads_tables_alone: bool,
 }
 
 impl ReadUnit {
@@ -32,6 +34,7 @@ impl ReadUnit {
         (self.epoch == next.epoch).then_some(ReadUnit {
             key: self.key.rotate_left(7) ^ next.key,
             may_call_what_writes: self.may_call_what_writes || next.may_call_what_writes,
+            reads_tables_alone: self.reads_tables_alone && next.reads_tables_alone,
             ..next
         })
     }
@@ -90,12 +93,14 @@ pub(crate) fn judge<'a>(
             position: functions.plainness_position(),
             epoch,
             may_call_what_writes: functions.may_call_what_writes(sql),
+            reads_tables_alone: functions.reads_tables_alone(sql),
         }),
         _trusted if proof == CatalogProof::Waived => StatementVerdict::Reads(ReadUnit {
             key: Fingerprint::of(sql).bits(),
             position: functions.plainness_position().or(Some(Lsn(0))),
             epoch,
             may_call_what_writes: true,
+            reads_tables_alone: false,
         }),
         Plainness::Unknown(why) => StatementVerdict::Unknown(why),
         Plainness::NotPlain(cause) => StatementVerdict::NotPlain(cause),

@@ -23,7 +23,9 @@ pub(in crate::functions) enum RelationKind {
     Sequence,
     /// A view of `pg_catalog`.
     SystemView,
-    /// A table, a view of the user's own.
+    /// A view of the user's own, or a table with row-level security.
+    Indirect,
+    /// A table.
     Other,
 }
 
@@ -40,7 +42,7 @@ impl RelationRow {
             RelationKind::Sequence => format!("sequence {}", name()),
             RelationKind::SystemView if standby::is_plain_view(&self.name) => return None,
             RelationKind::SystemView => name().into_owned(),
-            RelationKind::Other => return None,
+            RelationKind::Indirect | RelationKind::Other => return None,
         };
         Some(FunctionEffect::not_plain(cause.into()))
     }
@@ -86,11 +88,16 @@ impl FunctionGraph {
         let operators =
             self.operators.iter().filter_map(|(name, effect)| Some((name.clone(), cause(effect)?)));
         let types = self.types.iter().filter_map(|(oid, effect)| Some((*oid, cause(effect)?)));
+        let attributes = self.functions.iter().filter(|function| function.is_attribute);
+        let indirect = relations.iter().filter(|row| row.kind == RelationKind::Indirect);
+        let indirect = indirect.map(|row| row.name.clone());
+        let indirect = indirect.chain(attributes.map(|function| function.name.clone())).collect();
         let relations: HashSet<Box<[u8]>> = relations.iter().map(|row| row.name.clone()).collect();
         PlainnessCatalog {
             built_in: standby::plain_functions(),
             functions,
             relations,
+            indirect,
             words,
             operators: operators.collect(),
             types: types.collect(),
@@ -104,7 +111,9 @@ impl FunctionGraph {
 fn shared_by_kind(kind: RelationKind, effect: FunctionEffect) -> FunctionEffect {
     match kind {
         RelationKind::Sequence => FunctionEffect::not_plain("a sequence".into()),
-        RelationKind::Foreign | RelationKind::SystemView | RelationKind::Other => effect,
+        RelationKind::Foreign | RelationKind::SystemView | RelationKind::Indirect | RelationKind::Other => {
+            effect
+        }
     }
 }
 
@@ -160,6 +169,7 @@ mod tests {
             relation(30_002, "seq", RelationKind::Sequence),
             relation(12_000, "pg_stat_activity", RelationKind::SystemView),
             relation(12_001, "pg_tables", RelationKind::SystemView),
+            relation(30_004, "own_view", RelationKind::Indirect),
         ];
         let (mut graph, mut dependencies) = FunctionGraph::new(functions);
         dependencies.extend(graph.add_not_plain(&relations));
@@ -189,6 +199,7 @@ mod tests {
         let (graph, dependencies, relations) = graph();
         let catalog = graph.plainness(&relations);
         assert_eq!(catalog.relations.len(), relations.len());
+        assert_eq!(catalog.indirect, [b"own_view"[..].into()].into());
         let mut words: Vec<&str> = catalog.words.values().map(AsRef::as_ref).collect();
         words.sort_unstable();
         assert_eq!(words, ["foreign table remote", "pg_stat_activity", "sequence seq"]);

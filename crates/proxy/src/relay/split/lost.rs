@@ -21,7 +21,7 @@ impl Relay {
         let server = connection.lease.server();
         let snapshot = self.worker.shared.health.load();
         let has_other = snapshot.serving_primary().is_some_and(|primary| primary.id != server);
-        !has_other && !split.only_reads(unit)
+        !has_other && !split.only_reads(unit, self.session.settings_fingerprint())
     }
 
     /// The session is about to leave a standby that has not run its unit.

@@ -1,10 +1,12 @@
 //! What a session remembers whose requests go to standbys or the primary.
 
 use std::cell::Cell;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Instant;
 
 use trunkline_codec::sqlstate::SqlState;
+use trunkline_pool::PoolId;
 use trunkline_routing::{Floor, TargetSessionAttrs};
 use trunkline_session::{Hints, ReadUnit};
 use trunkline_telemetry::metrics::RouteReason;
@@ -40,8 +42,9 @@ pub(in crate::relay) struct Split {
     pub(super) reconsidered_at: Instant,
     /// How the last statement has failed since the unit began.
     pub(super) failed: Cell<Option<SqlState>>,
-    /// Units like these have run on a standby, which has not refused them: the last few.
-    pub(super) run_on_standbys: [Option<ReadUnit>; RUN_ON_STANDBYS_MAX],
+    /// Units like these have run on a standby, which has not refused them: the last few, each with a fingerprint of the session's
+    /// settings, by which it may read from others.
+    pub(super) run_on_standbys: [Option<(ReadUnit, u64)>; RUN_ON_STANDBYS_MAX],
     pub(super) next_run: usize,
     /// What was said of its reads before it began.
     pub(super) given: Hints,
@@ -151,17 +154,26 @@ pub(super) struct Visit {
 }
 
 impl Split {
-    /// A standby has run this unit.
-    pub(super) fn has_run(&mut self, unit: ReadUnit) {
-        if !self.only_reads(unit) && !unit.may_call_what_writes {
-            self.run_on_standbys[self.next_run % RUN_ON_STANDBYS_MAX] = Some(unit);
+    /// The key of what all sessions of a pool read alike that have the same settings and defaults.
+    pub(super) fn shared_key(unit: ReadUnit, settings: u64, (pool, defaults): (PoolId, u32)) -> Option<u64> {
+        let mut hasher = DefaultHasher::new();
+        (unit.key, unit.epoch, settings, pool, defaults).hash(&mut hasher);
+        (unit.reads_tables_alone && !unit.may_call_what_writes).then(|| hasher.finish())
+    }
+
+    /// A standby has run this unit under these settings.
+    pub(super) fn has_run(&mut self, unit: ReadUnit, settings: u64) {
+        if !self.only_reads(unit, settings) && !unit.may_call_what_writes {
+            self.run_on_standbys[self.next_run % RUN_ON_STANDBYS_MAX] = Some((unit, settings));
             self.next_run += 1;
         }
     }
 
     /// Whether the primary runs it without writing, as far as standbys have shown.
-    pub(super) fn only_reads(&self, unit: ReadUnit) -> bool {
-        let is_it = |run: &ReadUnit| run.key == unit.key && run.epoch == unit.epoch;
+    pub(super) fn only_reads(&self, unit: ReadUnit, settings: u64) -> bool {
+        let is_it = |(run, under): &(ReadUnit, u64)| {
+            run.key == unit.key && run.epoch == unit.epoch && *under == settings
+        };
         !unit.may_call_what_writes && self.run_on_standbys.iter().flatten().any(is_it)
     }
 

@@ -101,6 +101,7 @@ impl Relay {
     /// The first unit of a transaction was answered, or another one of it.
     pub(super) fn rests_within(&mut self, cx: &Context<'_>) {
         let is_between = self.session.is_between_units_of_transaction();
+        let settings = self.session.settings_fingerprint();
         let until = self.held_until().filter(|_| matches!(self.server, Attachment::Detached));
         if let Some(until) = until {
             self.slot.due_by(until);
@@ -115,7 +116,7 @@ impl Relay {
                 let unit = *unit;
                 split.decision.count(&self.worker.metrics.routed);
                 if failed.is_none() {
-                    split.has_run(unit);
+                    split.has_run(unit, settings);
                 }
                 let on = WithinOn::Standby;
                 split.place = UnitPlace::Within(Within { key: unit.key, on, step: WithinStep::Between });

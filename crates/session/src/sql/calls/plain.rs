@@ -53,6 +53,13 @@ pub(crate) fn may_call_what_writes(sql: &[u8], catalog: &PlainnessCatalog) -> bo
     })
 }
 
+/// Whether SQL that is plain names no function of users, and nothing that runs one without its name.
+pub(crate) fn reads_tables_alone(sql: &[u8], catalog: &PlainnessCatalog) -> bool {
+    let is_direct =
+        |placed: &PlacedToken<'_>| name_of(placed.token).is_none_or(|name| !catalog.indirect.contains(&name));
+    !may_call_what_writes(sql, catalog) && tokens_of(sql).is_some_and(|tokens| tokens.iter().all(is_direct))
+}
+
 /// `None` when it ends in a string or comment, or has names that are escaped or not in UTF-8.
 fn tokens_of(sql: &[u8]) -> Option<Vec<PlacedToken<'_>>> {
     std::str::from_utf8(sql).ok()?;

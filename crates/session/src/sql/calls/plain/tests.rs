@@ -45,6 +45,25 @@ fn assert_unknown(sql: &str, why: NotJudged) {
 }
 
 #[test]
+fn what_runs_functions_of_users_is_told_from_what_reads_tables_alone() {
+    let catalog = PlainnessCatalog { indirect: names(&["v", "Attr"]), ..catalog() };
+    let reads_tables_alone = |sql: &str| reads_tables_alone(sql.as_bytes(), &catalog);
+    for sql in ["select 1", "table t", "select count(*), lower('v') from t join u using (a) where b = 1"] {
+        assert!(reads_tables_alone(sql), "{sql}");
+    }
+    for sql in [
+        "select f(1)",
+        "select new_one(1)",
+        "table V",
+        "select * from t, \"v\"",
+        "select t.\"Attr\" from t",
+        "select 'x",
+    ] {
+        assert!(!reads_tables_alone(sql), "{sql}");
+    }
+}
+
+#[test]
 fn reads_of_known_names_are_plain() {
     for sql in [
         "select 1",
