@@ -84,7 +84,7 @@ fn on_one_port_for_reads_and_writes_clients_can_tell_nothing() {
 #[test]
 fn on_one_port_with_a_late_replica_clients_can_tell_nothing() {
     assert_nothing_is_told_on_one_port("transaction", |cluster| {
-        cluster.replicas[1].set("recovery_min_apply_delay", "300ms").unwrap();
+        cluster.replicas[1].set("recovery_min_apply_delay", "300ms").expect("it is a setting");
     });
 }
 
