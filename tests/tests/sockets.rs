@@ -98,7 +98,7 @@ fn clients_come_over_a_socket_that_goes_with_the_endpoint() {
     assert_eq!(mode(), 0o700);
     let output = psql_output(port, &[("PGHOST", host)], "SELECT pg_is_in_recovery()");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "t\n", "{output:?}");
-    assert!(endpoint.log().contains("client.addr=[local]"), "the log has PostgreSQL's word");
+    eventually(PATIENCE, "the log has PostgreSQL's word", || endpoint.log().contains("client.addr=[local]"));
 
     endpoint.replace_toml(&listener("0777"));
     assert_eq!(endpoint.admin(&["reload"]).0, Some(0));

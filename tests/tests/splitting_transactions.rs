@@ -242,6 +242,24 @@ fn what_a_replica_should_not_run_ends_the_transaction_once() {
 }
 
 #[test]
+fn a_hint_that_cannot_be_says_nothing_in_a_transaction_that_has_failed() {
+    let cluster = shared_cluster();
+    let role = PoolRole::create(cluster, "of_bad_hints");
+    let endpoint = endpoint(cluster).start();
+    let mut wire = role.connect(endpoint.writes());
+    let not_for_replicas =
+        ["SET trunkline.route = nowhere", "/* trunkline.route=nowhere */ SELECT pg_is_in_recovery()"];
+    for (number, later) in not_for_replicas.into_iter().enumerate() {
+        // Each is another transaction.
+        let read = format!("SELECT 1{}", " + 0".repeat(number));
+        begins_on_replica(&endpoint, &mut wire, "BEGIN READ ONLY", &read);
+        fails(&wire.query(later), "40001");
+        fails(&wire.query(&format!("/* trunkline.route=nowhere */ {read}")), "25P02");
+        run(&mut wire, "ROLLBACK");
+    }
+}
+
+#[test]
 fn a_transaction_sees_what_its_session_has_written() {
     let cluster = own_cluster(2);
     sql(&cluster, "CREATE TABLE written (n int)");

@@ -98,11 +98,12 @@ impl Relay {
 
     /// Reads the client's next unit, and chooses the servers that it may have; `Some` while it is not there.
     pub(super) fn route_unit(&mut self, cx: &mut Context<'_>) -> Option<Next> {
-        self.context.split.as_ref()?;
+        // What was read behind the last unit is looked at for the first time.
+        let is_new = !self.context.split.as_ref()?.behind.is_empty();
         let worker = std::rc::Rc::clone(&self.worker);
         self.read_behind();
         loop {
-            let is_again = self.to_server.input.has_read_ahead();
+            let is_again = self.to_server.input.has_read_ahead() && !is_new;
             let mut buffer = worker.buffer.borrow_mut();
             let length = match self.to_server.poll_chunk(cx, &mut self.client, &mut buffer) {
                 Poll::Pending => return Some(self.begins_late().unwrap_or(Next::Wait)),

@@ -136,6 +136,11 @@ pub(crate) fn within_failed(sql: &[u8]) -> WithinReading {
     }
 }
 
+/// Whether a statement goes back to a savepoint: a transaction that has failed goes on behind it.
+pub(crate) fn rolls_back_to(sql: &[u8]) -> bool {
+    is_rollback_to(Reader::new(sql))
+}
+
 fn is_rollback_to(mut reader: Reader<'_>) -> bool {
     let is_rollback = reader.eat("rollback") || reader.eat("abort");
     let _noise = reader.eat("work") || reader.eat("transaction");

@@ -110,7 +110,7 @@ pub(crate) fn judge<'a>(
 /// Whether a statement may change its session by what it calls. More counts here than for standbys: a function whose source has the name
 /// of a table with a rule may use the rule. A session that it keeps on its server cannot leave a standby, and what that refuses cannot
 /// run elsewhere.
-fn may_change_session(functions: &Functions, sql: &[u8], types: &[u8]) -> bool {
+pub(crate) fn may_change_session(functions: &Functions, sql: &[u8], types: &[u8]) -> bool {
     let Some(mut found) = calls(sql, functions, &mut CalledNames::default()) else { return false };
     if found.watches_types {
         found.add_types(types, functions);

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{ErrorReport, error_response};
-use trunkline_session::{Hints, InvalidHint, MinLsn, NotProven, RouteHint, UnitReading};
+use trunkline_session::{Hints, InvalidHint, MinLsn, NotProven, RouteHint, TransactionStatus, UnitReading};
 use trunkline_telemetry::metrics::RouteReason;
 
 use super::min_lsn::MinLsnMeaning;
@@ -37,7 +37,7 @@ impl Relay {
     /// For a hint that cannot have its value: the unit goes to no server.
     pub(super) fn hinted(&mut self, unit: &[u8], reading: UnitReading) -> Result<UnitReading, HintRefusal> {
         let hinted = self.with_hints(unit, reading);
-        if hinted.is_err() && self.held_begin().is_some() {
+        if hinted.is_err() && self.session.transaction_status() != TransactionStatus::Idle {
             // Within a transaction such a hint says nothing.
             return Ok(UnitReading::Other(NotProven::Unknown));
         }

@@ -141,7 +141,8 @@ impl Relay {
             WithinStep::Unjudged(_) => self.slot.due_by(split.reconsidered_at + TICK),
             // What it has sent meanwhile was not looked at.
             WithinStep::Between | WithinStep::Flushed => {
-                if self.client.may_read() || !split.behind.is_empty() {
+                let goes_on = self.client_state == ClientState::Speaking && !self.to_server.has_work();
+                if goes_on && (self.client.may_read() || !split.behind.is_empty()) {
                     cx.waker().wake_by_ref();
                 }
             }

@@ -408,6 +408,9 @@ fn inside_a_transaction_nothing_goes_on_that_only_the_primary_may_run() {
     }
     let behind_the_end = [run("COMMIT"), run("SELECT 1"), sync()].concat();
     assert_eq!(session.read_in_transaction(&behind_the_end), TransactionReading::Other);
+    // What follows it would be judged as inside the transaction.
+    let flushed_end = [&run("COMMIT")[..], FLUSH].concat();
+    assert_eq!(session.read_in_transaction(&flushed_end), TransactionReading::Other);
     assert_eq!(
         session.read_in_transaction(&[bind("", "unknown"), sync()].concat()),
         TransactionReading::Other

@@ -19,7 +19,10 @@ use crate::recovery::attempt::Attempt;
 use crate::rewritten::Rewritten;
 use crate::session::Session;
 use crate::sql::plainness::{NotJudged, Plainness};
-use crate::sql::transactions::{AccessDefault, WithinReading, begins_read_only, within, within_failed};
+use crate::sql::transactions::{
+    AccessDefault, WithinReading, begins_read_only, rolls_back_to, within, within_failed,
+};
+use crate::sql::verdict::may_change_session;
 use crate::step::{ClientThen, ServerThen};
 
 /// What is known of the client's next bytes inside such a transaction.
@@ -186,10 +189,10 @@ impl Session {
         length: usize,
         ends: TransactionPiece,
     ) -> TransactionReading {
-        let is_failed = self.conversation.status == TransactionStatus::Failed
-            || self.conversation.pipeline == Pipeline::Skipping;
-        let is_read_alike = self.carried.parameters.get(b"standard_conforming_strings") == Some(b"on");
-        let is_utf8 = self.carried.parameters.get(b"client_encoding") == Some(b"UTF8");
+        let is_skipped = self.conversation.pipeline == Pipeline::Skipping;
+        let mut is_failed = is_skipped || self.conversation.status == TransactionStatus::Failed;
+        let is_read_alike = self.carried.parameters.has_standard_strings();
+        let is_utf8 = self.carried.parameters.is_utf8();
         let Some(functions) = &self.carried.functions else { return TransactionReading::Other };
         functions.keep_in_use();
         let mut position = None;
@@ -198,11 +201,17 @@ impl Session {
                 return TransactionReading::Other;
             }
             match if is_failed { within_failed(sql) } else { within(sql) } {
-                WithinReading::Harmless => {}
-                // Behind it another transaction begins.
-                WithinReading::Ends if statements.iter().all(|other| other.sql == *sql) => {}
+                // What comes behind it runs.
+                WithinReading::Harmless => is_failed &= is_skipped || !rolls_back_to(sql),
+                // Behind it another transaction begins, which without the answer to a Sync nobody sees.
+                WithinReading::Ends
+                    if ends == TransactionPiece::Unit && statements.iter().all(|other| other.sql == *sql) => {
+                }
                 WithinReading::Ends | WithinReading::Other => return TransactionReading::Other,
                 WithinReading::Reads | WithinReading::IsRefused => match functions.plainness(sql, types).0 {
+                    Plainness::Plain if may_change_session(functions, sql, types) => {
+                        return TransactionReading::Other;
+                    }
                     Plainness::Plain => position = functions.plainness_position(),
                     Plainness::Unknown(NotJudged::Unread | NotJudged::Changing) => {
                         return TransactionReading::Unjudged;
