@@ -282,3 +282,42 @@ fn reads_see_nothing_that_is_older_than_the_client_wants() {
         "It must be a whole number of milliseconds",
     );
 }
+
+/// A read whose replica dies, and whose other replica is behind what it has shown, waits for the primary like any other.
+#[test]
+fn a_read_that_has_lost_its_replica_waits_its_turn_on_the_primary() {
+    const SLOW: &str = "SELECT count(*) FROM behind, generate_series(1, 5000) a, generate_series(1, 5000) b";
+    let cluster = cluster_with_table();
+    let [first, second] = &cluster.replicas[..] else { panic!("two replicas") };
+    let endpoint = endpoint(&cluster, "").pooling(1).start();
+    let mut wire = Login::default().connect(endpoint.writes());
+    goes(&endpoint, &mut wire, COUNT, "proven");
+    second.pause_replay().unwrap();
+    sql(&cluster, "INSERT INTO behind VALUES (1)");
+    first.wait_until("the row is there", "SELECT count(*) = 1 FROM behind").unwrap();
+    eventually(PATIENCE, "the read runs on the first replica, which has shown the row", || {
+        if wire.value(COUNT) == "0" {
+            return false;
+        }
+        wire.send_query(SLOW);
+        let runs =
+            format!("SELECT count(*) = 1 FROM pg_stat_activity WHERE state = 'active' AND query = '{SLOW}'");
+        eventually(PATIENCE, "the read runs", || {
+            [first, second].iter().any(|replica| replica.psql(&runs).unwrap() == "t")
+        });
+        let is_first = first.psql(&runs).unwrap() == "t";
+        if !is_first {
+            fine(&wire.read_answer());
+        }
+        is_first
+    });
+    let mut holder = Login::default().connect(endpoint.writes());
+    run(&mut holder, "BEGIN");
+    run(&mut holder, "SELECT 1");
+    first.kill();
+    eventually(PATIENCE, "the other replica is behind", || {
+        endpoint.log().contains("server has not replayed what the session has seen")
+    });
+    run(&mut holder, "COMMIT");
+    assert_eq!(wire.read_answer().value(), "25000000");
+}

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use trunkline_pool::{CarriedState, CheckFirst, PoolAsk};
 use trunkline_reactor::timer;
+use trunkline_routing::Candidate;
 use trunkline_session::{ConnectionState, SessionState};
 use trunkline_topology::{Role, ServerId, Snapshot};
 
@@ -220,8 +221,8 @@ impl Search<'_> {
     ) -> Result<FromPool, TakeError> {
         let waiter = self.worker.shelf.waiter();
         let mut next = pooled.start.take();
-        // The verdicts may have changed during a wait.
-        let mut has_waited = matches!(next, Some(PoolStart::Coming(..)));
+        // The verdicts may have changed since.
+        let mut has_waited = false;
         let mut known = NewsKnown::ToThread;
         loop {
             let start = match next.take() {
@@ -241,14 +242,19 @@ impl Search<'_> {
                         // Its own login gives it what is right.
                         pooled.who = PooledClient::Unproven;
                     }
+                    has_waited = false;
                     pooled.ask(self.worker, &candidates, wanted, waiter.client(), self.aligns)?
                 }
             };
             match start {
-                PoolStart::Idle(server, _) if has_waited && !self.may_have(server.lease.server()) => {
+                PoolStart::Idle(server, _)
+                    if has_waited && !self.may_have(server.lease.server(), pooled.last()) =>
+                {
                     self.worker.put_back(server);
                 }
-                PoolStart::Open(place) if has_waited && !self.may_have(place.server()) => place.unused(),
+                PoolStart::Open(place) if has_waited && !self.may_have(place.server(), pooled.last()) => {
+                    place.unused();
+                }
                 PoolStart::Idle(server, check) => {
                     if let Some(server) = self.usable(server, wanted, known) {
                         return Ok(FromPool::Idle(server, check));
@@ -261,6 +267,7 @@ impl Search<'_> {
                             member.renamed(self.worker.shelf.name(self.worker.index));
                         }
                         known = NewsKnown::ToKernel;
+                        has_waited = true;
                         next = Some(PoolStart::Idle(server, check));
                     }
                 }
@@ -279,9 +286,8 @@ impl Search<'_> {
     }
 
     /// Whether this server is still among those that will do.
-    fn may_have(&self, server: ServerId) -> bool {
-        let (snapshot, live) = (self.worker.shared.health.load(), self.worker.shared.live());
-        self.candidates(&snapshot, &live).iter().any(|candidate| candidate.id == server)
+    fn may_have(&self, server: ServerId, last: Option<LastServer>) -> bool {
+        self.pool_servers(last).iter().any(|candidate| candidate.id == server)
     }
 
     /// The connection, if it is of use.
@@ -298,8 +304,8 @@ impl Search<'_> {
         None
     }
 
-    /// The servers that will do, the best first.
-    fn pool_candidates(&self, last: Option<LastServer>) -> Vec<ServerId> {
+    /// The servers that will do.
+    fn pool_servers(&self, last: Option<LastServer>) -> Vec<Candidate> {
         let snapshot = self.worker.shared.health.load();
         let live = self.worker.shared.live();
         let mut servers = self.candidates(&snapshot, &live);
@@ -307,6 +313,12 @@ impl Search<'_> {
             servers = self.for_moving(&snapshot, servers, &moving);
         }
         servers.retain(|candidate| !self.excluded.contains(&candidate.id));
+        servers
+    }
+
+    /// The same, the best first.
+    fn pool_candidates(&self, last: Option<LastServer>) -> Vec<ServerId> {
+        let servers = self.pool_servers(last);
         let has = |id: ServerId| servers.iter().any(|candidate| candidate.id == id);
         let stays = last.filter(|last| last.chosen_at.elapsed() < POOL_STAY && has(last.server));
         let first = stays.map(|last| last.server).or(self.first.filter(|first| has(*first)));
