@@ -117,6 +117,7 @@ pub use sql::function_effect::{FunctionEffect, RUN_SQL};
 pub use sql::functions::{
     EffectsByName, EventTriggers, FUNCTIONS_FINGERPRINT, FunctionCatalog, Functions, UnlistedFunctions,
 };
+pub use sql::known_reads::KnownReads;
 pub use sql::operator_words::operator_words;
 pub use sql::plainness::{NotJudged, NotPlainByName, Plainness, PlainnessCatalog, PlainnessEpoch};
 pub use sql::source::FunctionSource;

@@ -122,6 +122,12 @@ pub const FUNCTION_SOURCE_MAX: usize = 256 * 1024;
 /// Depth to which SQL in string constants of a function is read, for EXECUTE.
 pub const SOURCE_DEPTH_MAX: usize = 4;
 
+/// Longest SQL, with the types of its parameters, of which is kept that it reads, in bytes; longer is judged each time.
+pub const KNOWN_READ_BYTES_MAX: usize = 4 * 1024;
+
+/// Most bytes of such SQL that a thread keeps; then it begins anew.
+pub const KNOWN_READS_BYTES_MAX: usize = 1024 * 1024;
+
 /// Longest SQL that is judged for a standby, in bytes; longer goes to the primary.
 pub const PLAINNESS_SQL_MAX: usize = 64 * 1024;
 

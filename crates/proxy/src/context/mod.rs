@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::watch;
-use trunkline_session::{FirstStatements, JournalPool, LoginParameters, Rewritten};
+use trunkline_session::{FirstStatements, JournalPool, KnownReads, LoginParameters, Rewritten};
 
 pub(crate) use self::auth_choice::AuthChoice;
 pub use self::auth_choice::{AuthReason, ChosenMode, SettledAuth};
@@ -60,6 +60,8 @@ pub(crate) struct Worker {
     pub(crate) clock: PollClock,
     /// Positions of servers, for sessions that read what they have written.
     pub(crate) positions: TalliedPositions,
+    /// What its sessions' statements do, where they choose a server for each.
+    pub(crate) known_reads: RefCell<KnownReads>,
     /// The parameters that the last login reported: the next one nearly always reports the same.
     pub(crate) parameters: RefCell<Arc<LoginParameters>>,
     /// The names of users, databases and listeners that its sessions have.
@@ -98,6 +100,7 @@ impl Worker {
             first_statements: RefCell::new(FirstStatements::new(Instant::now())),
             clock: PollClock::default(),
             positions: TalliedPositions::default(),
+            known_reads: RefCell::default(),
             parameters: RefCell::default(),
             names: RefCell::default(),
             seats: RefCell::default(),

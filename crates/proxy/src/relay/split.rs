@@ -117,7 +117,7 @@ impl Relay {
                 return Some(Next::End(self.say(&[])));
             }
             self.to_server.input.keep(chunk);
-            let reading = self.session.read_unit(chunk);
+            let reading = self.session.read_unit(chunk, &mut worker.known_reads.borrow_mut());
             if reading == UnitReading::Incomplete {
                 continue;
             }
@@ -164,7 +164,8 @@ impl Relay {
             return false;
         }
         let unit = self.to_server.input.unprocessed();
-        let Ok(reading) = self.hinted(&unit, self.session.read_unit(&unit)) else { return false };
+        let reading = self.session.read_unit(&unit, &mut self.worker.known_reads.borrow_mut());
+        let Ok(reading) = self.hinted(&unit, reading) else { return false };
         matches!(self.judge_unit(&unit, reading, &snapshot), (UnitPlace::OnStandby(_), ..))
     }
 
@@ -392,6 +393,7 @@ impl Relay {
             UnitPlace::OnStandby(unit) => {
                 split.decision.count(&self.worker.metrics.routed);
                 match failed {
+                    None if split.only_reads(unit, settings) => {}
                     None => {
                         split.has_run(unit, settings);
                         let key = shared_key(unit).filter(|key| !shared.run_on_standbys.knows(*key, now));

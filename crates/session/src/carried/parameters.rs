@@ -15,20 +15,23 @@ use self::recovery::recovery_among;
 pub(crate) use self::recovery::{RECOVERY, without_recovery};
 use crate::limits::{PARAMETER_BYTES_MAX, PARAMETERS_MAX};
 
-/// How the text of statements is read.
+/// How statements are read, and run.
 #[derive(Clone, Copy, Debug, Default)]
-struct TextRules {
+struct StatementRules {
     /// `standard_conforming_strings` is on.
     has_standard_strings: bool,
     /// `client_encoding` is UTF8.
     is_utf8: bool,
+    /// `default_transaction_read_only` is on.
+    only_reads: bool,
 }
 
-impl TextRules {
+impl StatementRules {
     fn of<'a>(parameters: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Self {
         parameters.fold(Self::default(), |rules, (name, value)| match name {
             b"standard_conforming_strings" => Self { has_standard_strings: value == b"on", ..rules },
             b"client_encoding" => Self { is_utf8: value == b"UTF8", ..rules },
+            b"default_transaction_read_only" => Self { only_reads: value == b"on", ..rules },
             _ => rules,
         })
     }
@@ -42,7 +45,7 @@ pub struct LoginParameters {
     recovery: Range<usize>,
     /// Whether `standard_conforming_strings` is off.
     has_other_strings: bool,
-    rules: TextRules,
+    rules: StatementRules,
     /// Whether there are more than a session follows.
     are_too_many: bool,
     /// Whether there are other messages among them.
@@ -63,7 +66,7 @@ impl LoginParameters {
             messages: messages.into(),
             recovery: recovery_among(messages),
             has_other_strings,
-            rules: TextRules::of(statuses(messages)),
+            rules: StatementRules::of(statuses(messages)),
             are_too_many,
             has_others,
         }
@@ -117,7 +120,7 @@ pub(crate) struct ReportedParameters {
 #[derive(Debug, Default)]
 struct SinceLogin {
     /// As they are now.
-    rules: TextRules,
+    rules: StatementRules,
     /// The latest value of each parameter that was reported again.
     changed: Arc<[u8]>,
     /// The same when the session was last idle outside a transaction, if it differs.
@@ -157,7 +160,7 @@ impl ReportedParameters {
     }
 
     #[inline]
-    fn rules(&self) -> TextRules {
+    fn rules(&self) -> StatementRules {
         self.since.as_ref().map_or(self.login.rules, |since| since.rules)
     }
 
@@ -171,6 +174,12 @@ impl ReportedParameters {
     #[inline]
     pub(crate) fn is_utf8(&self) -> bool {
         self.rules().is_utf8
+    }
+
+    /// Whether `default_transaction_read_only` is on.
+    #[inline]
+    pub(crate) fn only_reads(&self) -> bool {
+        self.rules().only_reads
     }
 
     /// Whether `standard_conforming_strings` was off at the login.
@@ -259,7 +268,7 @@ impl ReportedParameters {
         if out.len() > PARAMETER_BYTES_MAX {
             return Err(NotFollowed::TooLarge);
         }
-        let rules = TextRules::of(statuses(&self.login.messages).chain(statuses(&out)));
+        let rules = StatementRules::of(statuses(&self.login.messages).chain(statuses(&out)));
         let since = self.since();
         since.rules = rules;
         let before = std::mem::replace(&mut since.changed, (&*out).into());
@@ -396,6 +405,10 @@ mod tests {
         assert_eq!(rules(&parameters), (false, false));
         parameters.tell(b"client_encoding", b"UTF8").expect("there is room");
         assert_eq!(rules(&parameters), (false, true));
+        parameters.tell(b"default_transaction_read_only", b"on").expect("there is room");
+        assert!(parameters.only_reads());
+        parameters.tell(b"default_transaction_read_only", b"off").expect("there is room");
+        assert!(!parameters.only_reads());
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::carried::residue::{RoleReport, RoleTold};
 use crate::conversation::own::Dropping;
 use crate::limits::{UNIT_BYTES_MAX, UNIT_STATEMENTS_MAX};
 use crate::names::{bind_of, compared, describe_of};
+use crate::sql::functions::Functions;
+use crate::sql::hinted::may_say_something;
+use crate::sql::known_reads::KnownReads;
 use crate::sql::plainness::NotJudged;
 use crate::sql::reads::NoRead;
 use crate::sql::transactions::begins_read_only;
@@ -89,6 +92,30 @@ impl<'a> Messages<'a> {
     }
 }
 
+/// How statements are judged.
+enum Judgement<'k> {
+    /// By the catalog, and by what is known of statements from before.
+    ByCatalog(&'k mut KnownReads),
+    /// By their words alone.
+    ByWords,
+}
+
+impl Judgement<'_> {
+    fn of<'a>(&mut self, functions: &Functions, sql: &'a [u8], types: &[u8]) -> StatementVerdict<'a> {
+        let Judgement::ByCatalog(known) = self else {
+            return judge(functions, sql, types, CatalogProof::Waived);
+        };
+        if let Some(read) = known.get(functions, sql, types) {
+            return StatementVerdict::Reads(read);
+        }
+        let verdict = judge(functions, sql, types, CatalogProof::Needed);
+        if let StatementVerdict::Reads(read) = verdict {
+            known.keep(functions, sql, types, read);
+        }
+        verdict
+    }
+}
+
 /// The statements of a unit, in its order.
 struct Statements<'a> {
     all: Vec<Statement<'a>>,
@@ -101,18 +128,19 @@ struct Statements<'a> {
 impl Session {
     /// Judges the client's next bytes, of which nothing was forwarded, while the session has no server. `Other` is always
     /// right, and final once it was said of the beginning of a unit.
+    /// `known` are the statements that sessions of this thread have sent before.
     #[must_use]
-    pub fn read_unit(&self, bytes: &[u8]) -> UnitReading {
-        self.read_unit_by(bytes, CatalogProof::Needed)
+    pub fn read_unit(&self, bytes: &[u8], known: &mut KnownReads) -> UnitReading {
+        self.read_unit_by(bytes, &mut Judgement::ByCatalog(known))
     }
 
     /// The same where the client says that a standby answers as the primary does: the words decide alone.
     #[must_use]
     pub fn read_trusted_unit(&self, bytes: &[u8]) -> UnitReading {
-        self.read_unit_by(bytes, CatalogProof::Waived)
+        self.read_unit_by(bytes, &mut Judgement::ByWords)
     }
 
-    fn read_unit_by(&self, bytes: &[u8], proof: CatalogProof) -> UnitReading {
+    fn read_unit_by(&self, bytes: &[u8], by: &mut Judgement<'_>) -> UnitReading {
         // One whose BEGIN was answered without a server has its status.
         let status = self.conversation.status;
         if status == TransactionStatus::Failed || !self.may_read_on_standby(status) {
@@ -149,7 +177,7 @@ impl Session {
                 return unknown;
             }
             if is_end {
-                return self.judge(&statements, proof);
+                return self.judge(&statements, by);
             }
         }
     }
@@ -242,14 +270,15 @@ impl Session {
             Some(statement) => statement,
             None => {
                 let prepared = &self.carried.followed.as_deref()?.prepared;
-                Statement { name, sql: prepared.sql(name)?, types: prepared.parsed_types(name) }
+                let (sql, types) = prepared.sql_and_types(name)?;
+                Statement { name, sql, types }
             }
         };
         statements.all.push(statement);
         Some(())
     }
 
-    fn judge(&self, statements: &Statements<'_>, proof: CatalogProof) -> UnitReading {
+    fn judge(&self, statements: &Statements<'_>, by: &mut Judgement<'_>) -> UnitReading {
         let unknown = UnitReading::Other(NotProven::Unknown);
         let Some(functions) = &self.carried.functions else { return unknown };
         // The reader rests where nothing asks for it.
@@ -258,6 +287,7 @@ impl Session {
         let status = self.conversation.status;
         let mut is_within = status == TransactionStatus::InTransaction;
         let mut unit: Option<ReadUnit> = None;
+        let mut begins_silently = true;
         for Statement { sql, types, .. } in &statements.all {
             if unit.is_none()
                 && status == TransactionStatus::Idle
@@ -265,9 +295,10 @@ impl Session {
             {
                 // As if it had been answered before the rest came.
                 is_within = true;
+                begins_silently &= !may_say_something(sql);
                 continue;
             }
-            match judge(functions, sql, types, proof) {
+            match by.of(functions, sql, types) {
                 StatementVerdict::NoRead(NoRead::BeginsTransaction) => {
                     return UnitReading::Other(NotProven::Transaction);
                 }
@@ -297,6 +328,7 @@ impl Session {
             Some(unit) => UnitReading::Reads(ReadUnit {
                 key: if is_within { unit.key ^ TRANSACTION_KEY } else { unit.key },
                 may_call_what_writes: unit.may_call_what_writes || statements.is_limited,
+                says_nothing: unit.says_nothing && begins_silently,
                 ..unit
             }),
             None if is_within => UnitReading::Other(NotProven::Transaction),

@@ -40,6 +40,8 @@ pub(crate) enum FingerprintComparison {
 /// Looks are numbered. A function that is unknown to a session is known by the end of a look that began later.
 #[derive(Debug)]
 pub struct Functions {
+    /// Tells the databases apart.
+    number: u64,
     catalog: ArcSwap<FunctionCatalog>,
     /// Counts the catalogs.
     generation: AtomicU64,
@@ -119,7 +121,9 @@ impl Functions {
     /// With the first catalog, before the first look.
     #[must_use]
     pub fn new(catalog: FunctionCatalog) -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
         Self {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             watches_words: AtomicBool::new(catalog.watches_statements()),
             catalog: ArcSwap::from_pointee(catalog),
             generation: AtomicU64::new(0),
@@ -337,6 +341,12 @@ impl Functions {
     #[inline]
     pub(crate) fn watches_words(&self) -> bool {
         self.watches_words.load(Ordering::Relaxed)
+    }
+
+    /// Another one for each, as long as the process runs.
+    #[inline]
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     #[inline]

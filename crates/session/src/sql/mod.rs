@@ -35,6 +35,7 @@ mod forms;
 pub(crate) mod function_effect;
 pub(crate) mod functions;
 pub(crate) mod hinted;
+pub(crate) mod known_reads;
 mod lexer;
 pub(crate) mod made;
 pub(crate) mod operator_words;

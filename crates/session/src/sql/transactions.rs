@@ -42,7 +42,7 @@ const BEGIN_BYTES_MAX: usize = 256;
 /// The SQL of a statement alone in its text that begins a transaction: `READ ONLY`, by its words or by default, and not `SERIALIZABLE`, which standbys refuse.
 /// Source: PostgreSQL 18, src/backend/parser/gram.y, `TransactionStmt`.
 pub(crate) fn begins_read_only(sql: &[u8], default: AccessDefault) -> Option<ReadOnlyBegin> {
-    if sql.len() > BEGIN_BYTES_MAX || !sql.is_ascii() {
+    if sql.len() > BEGIN_BYTES_MAX || !may_begin(sql) || !sql.is_ascii() {
         return None;
     }
     let statements = split(sql).ok()?;
@@ -57,6 +57,17 @@ pub(crate) fn begins_read_only(sql: &[u8], default: AccessDefault) -> Option<Rea
         return None;
     };
     is_read_only(&mut reader, default).then_some(ReadOnlyBegin { tag })
+}
+
+/// Whether the first word is one that begins a transaction.
+fn may_begin(sql: &[u8]) -> bool {
+    let mut lexer = Lexer::new(sql);
+    while let Ok(Some(token)) = lexer.next() {
+        if token != Token::Symbol(b';') {
+            return is_word(token, "begin") || is_word(token, "start");
+        }
+    }
+    false
 }
 
 /// Whether these properties, each given once, say that the transaction only reads, or leave it at that.
@@ -201,6 +212,7 @@ mod tests {
             ("begin transaction read only;", "BEGIN"),
             ("BEGIN WORK ISOLATION LEVEL REPEATABLE READ, READ ONLY", "BEGIN"),
             ("BEGIN READ ONLY NOT DEFERRABLE", "BEGIN"),
+            ("; ; BEGIN READ ONLY;", "BEGIN"),
             ("/* of a driver */ BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY", "BEGIN"),
             ("START TRANSACTION READ ONLY", "START TRANSACTION"),
             ("START TRANSACTION ISOLATION LEVEL READ UNCOMMITTED READ ONLY, DEFERRABLE", "START TRANSACTION"),

@@ -7,6 +7,7 @@ use trunkline_codec::ids::Lsn;
 use super::calls::{CalledNames, calls, plain};
 use super::fingerprint::Fingerprint;
 use super::functions::Functions;
+use super::hinted::may_say_something;
 use super::plainness::{NotJudged, Plainness, PlainnessEpoch};
 use super::read::read;
 use super::reads::{NoRead, is_read};
@@ -26,6 +27,8 @@ pub struct ReadUnit {
     pub may_call_what_writes: bool,
     /// What it runs is the same for all sessions of a user and database with the same settings.
     pub reads_tables_alone: bool,
+    /// Its text says nothing of where it wants to go: it does not begin with a comment.
+    pub says_nothing: bool,
 }
 
 impl ReadUnit {
@@ -35,6 +38,7 @@ impl ReadUnit {
             key: self.key.rotate_left(7) ^ next.key,
             may_call_what_writes: self.may_call_what_writes || next.may_call_what_writes,
             reads_tables_alone: self.reads_tables_alone && next.reads_tables_alone,
+            says_nothing: self.says_nothing && next.says_nothing,
             ..next
         })
     }
@@ -94,6 +98,7 @@ pub(crate) fn judge<'a>(
             epoch,
             may_call_what_writes: functions.may_call_what_writes(sql),
             reads_tables_alone: functions.reads_tables_alone(sql),
+            says_nothing: !may_say_something(sql),
         }),
         _trusted if proof == CatalogProof::Waived => StatementVerdict::Reads(ReadUnit {
             key: Fingerprint::of(sql).bits(),
@@ -101,6 +106,7 @@ pub(crate) fn judge<'a>(
             epoch,
             may_call_what_writes: true,
             reads_tables_alone: false,
+            says_nothing: !may_say_something(sql),
         }),
         Plainness::Unknown(why) => StatementVerdict::Unknown(why),
         Plainness::NotPlain(cause) => StatementVerdict::NotPlain(cause),

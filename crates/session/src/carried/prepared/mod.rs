@@ -321,9 +321,10 @@ impl Prepared {
         self.kept_sql(saved)
     }
 
-    /// The types of parameters that its Parse names; four bytes each.
-    pub(crate) fn parsed_types(&self, statement: &[u8]) -> &[u8] {
-        self.get(statement).map_or(&[], |saved| saved.parsed_types(&self.texts))
+    /// The same, with the types of parameters that its Parse names; four bytes each.
+    pub(crate) fn sql_and_types(&self, statement: &[u8]) -> Option<(&[u8], &[u8])> {
+        let saved = self.get(statement).filter(|saved| saved.origin == StatementOrigin::Parse)?;
+        Some((self.kept_sql(saved)?, saved.parsed_types(&self.texts)))
     }
 
     /// Names and SQL of the statements that are kept; for those from PREPARE, all of the SQL.

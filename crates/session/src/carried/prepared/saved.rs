@@ -3,8 +3,6 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use trunkline_codec::frontend::Parse;
-
 use super::presence::Presence;
 use super::statement_effects::StatementEffects;
 use super::texts::{TextId, Texts};
@@ -71,10 +69,9 @@ impl SavedStatement {
     /// The types of parameters that its Parse names.
     pub(super) fn parsed_types<'a>(&self, texts: &'a Texts) -> &'a [u8] {
         match self.origin {
-            StatementOrigin::Parse => texts.whole(self.text).and_then(|body| Parse::parse(body).ok()),
-            StatementOrigin::Sql | StatementOrigin::Unsaved => None,
+            StatementOrigin::Parse => texts.types(self.text),
+            StatementOrigin::Sql | StatementOrigin::Unsaved => &[],
         }
-        .map_or(&[], |parse| parse.parameter_types)
     }
 
     /// The SQL that prepares it; for one from PREPARE, the whole PREPARE.

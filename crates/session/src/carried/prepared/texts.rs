@@ -158,6 +158,13 @@ impl Texts {
         slot.bytes.get(slot.sql.clone())
     }
 
+    /// Of a Parse, whose body is kept, the types of parameters: behind the SQL, its NUL and their number.
+    #[inline]
+    pub(crate) fn types(&self, id: Option<TextId>) -> &[u8] {
+        let slot = id.and_then(|id| self.slots.get(index(id)));
+        slot.and_then(|slot| slot.bytes.get(slot.sql.end + 3..)).unwrap_or_default()
+    }
+
     /// All that is kept: the message, or the SQL.
     pub(crate) fn whole(&self, id: Option<TextId>) -> Option<&[u8]> {
         self.slots.get(index(id?)).map(|slot| slot.bytes.as_slice())

@@ -72,7 +72,9 @@ impl Session {
         if messages.0.is_empty() { texts } else { Vec::new() }
     }
 
-    fn has_hints(&self) -> bool {
+    /// Whether its settings say something of where its reads go.
+    #[must_use]
+    pub fn has_hints(&self) -> bool {
         let followed = self.carried.followed.as_deref();
         let settings = followed.and_then(|followed| followed.settings());
         settings.is_some_and(|settings| settings.custom().any(|key| HintName::of(key.as_bytes()).is_some()))

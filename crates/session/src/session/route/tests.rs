@@ -99,7 +99,7 @@ const FLUSH: &[u8] = b"H\0\0\0\x04";
 
 #[track_caller]
 fn key_of(session: &Session, unit: &[Vec<u8>]) -> u64 {
-    match session.read_unit(&unit.concat()) {
+    match session.read_unit(&unit.concat(), &mut KnownReads::default()) {
         UnitReading::Reads(ReadUnit { key, position, .. }) => {
             assert_eq!(position, Some(Lsn(100)));
             key
@@ -110,7 +110,7 @@ fn key_of(session: &Session, unit: &[Vec<u8>]) -> u64 {
 
 #[track_caller]
 fn is_other(session: &Session, why: NotProven, unit: &[Vec<u8>]) {
-    assert_eq!(session.read_unit(&unit.concat()), UnitReading::Other(why));
+    assert_eq!(session.read_unit(&unit.concat(), &mut KnownReads::default()), UnitReading::Other(why));
 }
 
 /// Has the session send this, which its server answers with these messages.
@@ -129,7 +129,11 @@ fn a_unit_is_judged_as_a_whole() {
     let session = session();
     let whole = [parse("", "SELECT reads(1) FROM t", &[]), bind("", ""), execute("", 0), sync()].concat();
     for length in 0..whole.len() {
-        assert_eq!(session.read_unit(&whole[..length]), UnitReading::Incomplete, "{length} bytes");
+        assert_eq!(
+            session.read_unit(&whole[..length], &mut KnownReads::default()),
+            UnitReading::Incomplete,
+            "{length} bytes"
+        );
     }
     let by_query = key_of(&session, &[query("SELECT reads(2) FROM t")]);
     // Each names it twice: by its Parse, and by its Bind.
@@ -169,7 +173,7 @@ fn whatever_is_not_proven_is_the_primarys() {
     ];
     for (number, unit) in units.iter().enumerate() {
         assert_eq!(
-            session.read_unit(&unit.concat()),
+            session.read_unit(&unit.concat(), &mut KnownReads::default()),
             UnitReading::Other(NotProven::Unknown),
             "unit {number}"
         );
@@ -215,7 +219,7 @@ fn a_limit_of_rows_ends_with_the_unit() {
     let unit =
         |max_rows| [parse("", "SELECT 1 FROM t", &[]), bind("", ""), execute("", max_rows), sync()].concat();
     for (max_rows, may_write) in [(0, false), (1, true)] {
-        match session.read_unit(&unit(max_rows)) {
+        match session.read_unit(&unit(max_rows), &mut KnownReads::default()) {
             UnitReading::Reads(unit) => assert_eq!(unit.may_call_what_writes, may_write),
             other => panic!("{other:?}"),
         }
@@ -224,7 +228,10 @@ fn a_limit_of_rows_ends_with_the_unit() {
     is_other(&session, NotProven::Unknown, &[execute("", 1), sync()]);
     // In a transaction it is not.
     let begin = || [parse("", "BEGIN READ ONLY", &[]), bind("", ""), execute("", 0)].concat();
-    assert!(matches!(session.read_unit(&[begin(), unit(0)].concat()), UnitReading::Reads(_)));
+    assert!(matches!(
+        session.read_unit(&[begin(), unit(0)].concat(), &mut KnownReads::default()),
+        UnitReading::Reads(_)
+    ));
     is_other(&session, NotProven::Unknown, &[begin(), unit(1)]);
     let mut session = session;
     assert!(begins(&mut session, "BEGIN READ ONLY").is_some());
@@ -237,7 +244,7 @@ fn a_unit_tells_whether_it_calls_what_may_write() {
     for (sql, may_write) in
         [("SELECT count(*) FROM t", false), ("SELECT (1) FROM t", false), ("SELECT reads(1)", true)]
     {
-        match session.read_unit(&query(sql)) {
+        match session.read_unit(&query(sql), &mut KnownReads::default()) {
             UnitReading::Reads(unit) => assert_eq!(unit.may_call_what_writes, may_write, "{sql}"),
             other => panic!("{sql}: {other:?}"),
         }
@@ -358,7 +365,13 @@ fn a_series_that_begins_a_transaction_is_judged_by_what_it_reads() {
         ("BEGIN READ ONLY", "SET TRANSACTION READ WRITE"),
         ("BEGIN READ ONLY", "COMMIT"),
     ] {
-        assert!(matches!(session.read_unit(&series(begin, then)), UnitReading::Other(_)), "{begin}; {then}");
+        assert!(
+            matches!(
+                session.read_unit(&series(begin, then), &mut KnownReads::default()),
+                UnitReading::Other(_)
+            ),
+            "{begin}; {then}"
+        );
     }
     is_other(&session, NotProven::Transaction, &[run("BEGIN READ ONLY"), sync()]);
     // It may be sent again as a whole where a standby is asked first.

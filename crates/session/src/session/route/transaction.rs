@@ -61,10 +61,7 @@ impl Session {
 
     /// By its login; a session that has set it is the primary's.
     pub(super) fn access_default(&self) -> AccessDefault {
-        match self.carried.parameters.get(b"default_transaction_read_only") {
-            Some(b"on") => AccessDefault::ReadOnly,
-            Some(_) | None => AccessDefault::ReadWrite,
-        }
+        if self.carried.parameters.only_reads() { AccessDefault::ReadOnly } else { AccessDefault::ReadWrite }
     }
 
     /// Answers such a Query in the place of a server, which is to [begin](crate::SessionState::begin) the transaction before
@@ -162,7 +159,7 @@ impl Session {
                 let of_piece = statements.iter().rev().find(|known| known.name == statement).copied();
                 let prepared = || {
                     let prepared = &self.carried.followed.as_deref()?.prepared;
-                    Some((prepared.sql(statement)?, prepared.parsed_types(statement)))
+                    prepared.sql_and_types(statement)
                 };
                 match of_piece {
                     Some(statement) => statements.push(statement),
