@@ -8,10 +8,11 @@ pub const WAITERS_PER_KEY_MAX: usize = 100_000;
 /// Clients that may wait in all. One more is refused.
 pub const WAITERS_MAX: usize = 200_000;
 
-/// Keys known at one time. A session of one more is refused.
+/// Keys known at one time, but for those of sessions with connections of their own. A session of one more is refused.
 pub const KEYS_MAX: usize = 65_536;
 
-/// Pools at one time: pairs of a server and a key that have a connection, or a client that waits for one.
+/// Pools at one time: pairs of a server and a key that have a connection, or a client that waits for one; but
+/// for those of such sessions.
 pub const POOLS_MAX: usize = 131_072;
 
 /// Idle connections looked at for the one that costs least, once one that will do is found.

@@ -124,7 +124,7 @@ impl Pools {
         if connection.keep == KeepAfterUse::Retired {
             return Some(CloseReason::Retired);
         }
-        if self.is_left(pool) {
+        if connection.keep == KeepAfterUse::Replaced || self.is_left(pool) {
             return Some(CloseReason::Left);
         }
         if connection.old_at.is_some_and(|at| at <= now) {

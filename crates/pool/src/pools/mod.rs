@@ -53,6 +53,8 @@ pub struct Pools {
     settings: PoolSettings,
     keys: PoolKeys,
     pools: Slab<ServerPool>,
+    /// Those of clients that have their own connections: some for each of their sessions.
+    own_pools: usize,
     groups: LimitGroups,
     connections: Connections,
     openings: Slab<OpeningPlace>,
@@ -125,10 +127,12 @@ impl Pools {
         if let Some(pool) = entry.pool(server) {
             return Some(pool);
         }
-        if self.pools.len() >= POOLS_MAX {
+        let (user, database, bound) = (entry.key.user(), entry.key.database(), entry.key.bound());
+        let is_own = bound == PoolBound::Own;
+        if !is_own && self.pools.len() - self.own_pools >= POOLS_MAX {
             return None;
         }
-        let (user, database, bound) = (entry.key.user(), entry.key.database(), entry.key.bound());
+        self.own_pools += usize::from(is_own);
         let index = self.pools.vacant_key();
         let [of_database, of_user, both] = match bound {
             PoolBound::Own => [NO_GROUP; 3],
@@ -171,6 +175,7 @@ impl Pools {
             return;
         }
         let Some(pool) = self.pools.try_remove(index) else { return };
+        self.own_pools -= usize::from(pool.bound == PoolBound::Own);
         pool.groups().into_iter().for_each(|group| self.groups.leave(group, index));
         if let Some(entry) = self.keys.get_mut(pool.key) {
             entry.pools.retain(|(_, of)| *of != index);

@@ -58,6 +58,8 @@ pub(crate) enum KeepAfterUse {
     Keep,
     /// Its server was retired since it was opened.
     Retired,
+    /// The client whose own it is has another one in its place.
+    Replaced,
 }
 
 /// The idle connections of a pool, in the order of their last use, the newest first.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use slab::Slab;
 use trunkline_topology::ServerId;
 
-use crate::key::{PoolId, PoolKey};
+use crate::key::{PoolBound, PoolId, PoolKey};
 use crate::limits::KEYS_MAX;
 use crate::store::queue::TicketQueue;
 
@@ -34,6 +34,8 @@ pub(crate) struct PoolKeys {
     table: Slab<KeyEntry>,
     by_key: HashMap<PoolKey, usize>,
     serial: u64,
+    /// Those whose connections are their only client's own: no more than there are sessions.
+    own: usize,
 }
 
 impl PoolKeys {
@@ -42,9 +44,11 @@ impl PoolKeys {
         if let Some(index) = self.by_key.get(key).copied() {
             return self.table.get(index).map(|entry| PoolId { index, serial: entry.serial });
         }
-        if self.table.len() >= KEYS_MAX {
+        let is_own = key.bound() == PoolBound::Own;
+        if !is_own && self.table.len() - self.own >= KEYS_MAX {
             return None;
         }
+        self.own += usize::from(is_own);
         self.serial += 1;
         let serial = self.serial;
         let entry = KeyEntry {
@@ -90,6 +94,7 @@ impl PoolKeys {
             && let Some(entry) = self.table.try_remove(index)
         {
             self.by_key.remove(&entry.key);
+            self.own -= usize::from(entry.key.bound() == PoolBound::Own);
         }
     }
 

@@ -1,7 +1,8 @@
 //! Connections that are one client's own.
 
 use super::*;
-use crate::CloseReason;
+use crate::limits::KEYS_MAX;
+use crate::{CloseReason, PoolRefusal};
 
 /// Limits that nothing of a pool would pass, and times that end everything.
 fn strict() -> PoolSettings {
@@ -85,4 +86,60 @@ fn all_of_them_are_closed_when_their_client_leaves() {
     assert_eq!(setup.back(asked, state(0)).fate, CheckedIn::Close(CloseReason::Left));
     assert_eq!(setup.pools.servers().count(), 0);
     assert!(!setup.pools.is_own(key), "its key is forgotten");
+}
+
+#[test]
+fn one_that_is_in_use_is_closed_as_soon_as_another_has_its_place_and_it_comes_back() {
+    let mut setup = Setup::new(settings(20));
+    let key = setup.own(1);
+    let on_primary = setup.open(key, A);
+    let asked = setup.open(key, B);
+    // It is asked for a position while its client turns to another standby.
+    assert!(setup.pools.close_own(key, B).is_empty());
+    let other = setup.open(key, ServerId(2));
+    assert_eq!(setup.back(asked, state(0)).fate, CheckedIn::Close(CloseReason::Left));
+    setup.idle(on_primary, state(0));
+    setup.idle(other, state(0));
+    assert_eq!(setup.pools.servers().count(), 2);
+    // The next one there is a new one, and stays.
+    let again = setup.open(key, B);
+    setup.idle(again, marked(1));
+    // Not so one that was sought before.
+    let CheckOut::Open { place, effects } = setup.ask(key, &[B], state(0)) else { panic!("no place") };
+    assert_eq!(closed(&effects), [(again, CloseReason::Evicted)]);
+    assert!(setup.pools.close_own(key, B).is_empty());
+    let late = setup.opened(0, place);
+    assert_eq!(setup.back(late, state(0)).fate, CheckedIn::Close(CloseReason::Left));
+}
+
+#[test]
+fn who_waits_for_one_that_is_closed_opens_another() {
+    let mut setup = Setup::new(settings(20));
+    let key = setup.own(1);
+    let asked = setup.open(key, A);
+    assert!(setup.pools.close_own(key, A).is_empty());
+    let ticket = setup.wait(key, &[A]);
+    let back = setup.back(asked, state(0));
+    assert_eq!(back.fate, CheckedIn::Close(CloseReason::Left));
+    assert!(back.effects.grants.iter().any(|grant| grant.ticket == ticket), "{back:?}");
+    let Some(Taken::Open(place)) = setup.take(ticket) else { panic!("no place") };
+    let next = setup.opened(0, place);
+    setup.idle(next, state(0));
+}
+
+#[test]
+fn clients_with_their_own_leave_pools_and_their_keys_to_others() {
+    let mut pools = Pools::new(settings(1));
+    let key = |client: usize, bound| PoolKey::new("app", "web", bound, client as u64, &client.to_ne_bytes());
+    let own: Vec<PoolId> =
+        (0..=KEYS_MAX).map(|client| pools.join(&key(client, PoolBound::Own)).expect("it has room")).collect();
+    let shared: Vec<PoolId> = (0..KEYS_MAX)
+        .map(|client| pools.join(&key(client, PoolBound::Sized)).expect("it has room, too"))
+        .collect();
+    let one_more = || key(KEYS_MAX, PoolBound::Sized);
+    assert_eq!(pools.join(&one_more()), Err(PoolRefusal::TooManyPools));
+    own.into_iter().for_each(|id| assert!(pools.leave(id).is_empty()));
+    assert_eq!(pools.join(&one_more()), Err(PoolRefusal::TooManyPools), "they have made no room");
+    assert!(pools.leave(shared[0]).is_empty());
+    assert!(pools.join(&one_more()).is_ok());
 }

@@ -58,6 +58,10 @@ impl Relay {
     /// The session goes on with `server`: it keeps no connection of its own to the other one that it had in its place.
     pub(super) fn leaves_own_other(&self, server: ServerId) {
         let Some(last) = self.context.last.filter(|last| *last != server) else { return };
+        if self.context.split.as_ref().is_some_and(|split| split.other.server == Some(last)) {
+            // It was promoted, and has what the session does on the primary.
+            return;
+        }
         if let Some(seat) = self.context.seat.as_ref().filter(|_| self.has_own_connections()) {
             seat.close_own(last);
         }
