@@ -6,6 +6,7 @@
 use trunkline_codec::backend::TransactionStatus;
 use trunkline_codec::frontend::{Describe, Execute, FrontendTag, Parse, Target};
 
+use self::defaults::may_be_on_standby;
 pub use self::transaction::{TransactionPiece, TransactionReading};
 use super::Session;
 use crate::carried::followed::Followed;
@@ -47,14 +48,6 @@ pub enum NotProven {
 
 /// What the keys of units that begin a transaction begin with.
 const TRANSACTION_KEY: u64 = 0x5452_414e_5341_4354;
-
-/// Settings under which a standby does not answer as the primary does, or not at all.
-const PRIMARYS_SETTINGS: [&str; 4] = [
-    "default_transaction_isolation",
-    "default_transaction_read_only",
-    "default_transaction_deferrable",
-    "standard_conforming_strings",
-];
 
 /// A statement that a unit runs, describes or prepares.
 #[derive(Clone, Copy)]
@@ -198,8 +191,9 @@ impl Session {
     fn may_read_on_standby(&self, status: TransactionStatus) -> bool {
         let followed = self.carried.followed.as_deref();
         let settings = followed.and_then(|followed| followed.settings());
-        let has_primarys_setting =
-            settings.is_some_and(|settings| PRIMARYS_SETTINGS.iter().any(|key| settings.has(key.as_bytes())));
+        let has_primarys_setting = settings.is_some_and(|settings| {
+            settings.has(b"standard_conforming_strings") || !may_be_on_standby(settings)
+        });
         self.is_quiet_in(status)
             && self.movability().is_ok()
             && self.recovery.deferred_error.is_none()
@@ -337,6 +331,7 @@ impl Session {
     }
 }
 
+mod defaults;
 mod hints;
 mod transaction;
 

@@ -282,6 +282,11 @@ impl Gucs {
         self.settings.iter().find(|setting| *setting.key == *key).map(|setting| &*setting.sql)
     }
 
+    /// What the server reports of this one, by its name in lower case, since the session has set it.
+    pub(crate) fn reported_value(&self, key: &str) -> Option<&[u8]> {
+        self.settings.iter().find(|setting| *setting.key == *key)?.value.as_deref()
+    }
+
     /// The names of what is kept, in lower case.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.settings.iter().map(|setting| &*setting.key)

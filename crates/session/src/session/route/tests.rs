@@ -15,6 +15,7 @@ use crate::settings::{Mobility, ReportTiming, ServerRole, SessionSettings, State
 use crate::sql::functions::{FunctionCatalog, Functions, UnlistedFunctions};
 use crate::sql::plainness::PlainnessCatalog;
 
+mod defaults;
 mod hints;
 
 struct Nobody;
@@ -305,16 +306,6 @@ fn a_transaction_that_only_reads_begins_before_it_has_a_server() {
     let set = query("SET default_transaction_isolation = 'serializable'");
     talks(&mut session, &set, &bytes(|out| write::command_complete(out, b"SET").expect("short")));
     assert_eq!(begins(&mut session, "BEGIN READ ONLY"), None, "only the primary goes on with it");
-}
-
-#[test]
-fn a_session_that_only_reads_by_default_begins_so() {
-    let parameters = [("standard_conforming_strings", "on"), ("client_encoding", "UTF8")];
-    let with =
-        |default| session_with(&[&parameters[..], &[("default_transaction_read_only", default)]].concat());
-    assert_eq!(begins(&mut with("off"), "BEGIN"), None);
-    assert_eq!(begins(&mut with("on"), "BEGIN READ WRITE"), None);
-    assert_eq!(begins(&mut with("on"), "BEGIN"), Some(answer_to("BEGIN")));
 }
 
 #[test]

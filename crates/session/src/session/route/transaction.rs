@@ -19,9 +19,7 @@ use crate::recovery::attempt::Attempt;
 use crate::rewritten::Rewritten;
 use crate::session::Session;
 use crate::sql::plainness::{NotJudged, Plainness};
-use crate::sql::transactions::{
-    AccessDefault, WithinReading, begins_read_only, rolls_back_to, within, within_failed,
-};
+use crate::sql::transactions::{WithinReading, begins_read_only, rolls_back_to, within, within_failed};
 use crate::sql::verdict::may_change_session;
 use crate::step::{ClientThen, ServerThen};
 
@@ -57,11 +55,6 @@ impl Session {
         let sql = body.strip_suffix(b"\0").filter(|_| messages.0.is_empty())?;
         let may_begin = self.may_read_on_standby(TransactionStatus::Idle) && self.carried.functions.is_some();
         (may_begin && begins_read_only(sql, self.access_default()).is_some()).then_some(sql)
-    }
-
-    /// By its login; a session that has set it is the primary's.
-    pub(super) fn access_default(&self) -> AccessDefault {
-        if self.carried.parameters.only_reads() { AccessDefault::ReadOnly } else { AccessDefault::ReadWrite }
     }
 
     /// Answers such a Query in the place of a server, which is to [begin](crate::SessionState::begin) the transaction before
