@@ -18,6 +18,8 @@ pub struct Hints {
     pub min_lsn: Option<MinLsn>,
     /// `trunkline.max_staleness`: how old what they see may be.
     pub max_staleness: Option<Duration>,
+    /// `trunkline.report_lsn`: whether the client is told up to where it has written.
+    pub report_lsn: Option<bool>,
 }
 
 /// A position in the WAL that reads must see.
@@ -97,7 +99,10 @@ pub(crate) struct HintName {
     put: fn(&mut Hints, &str) -> Option<()>,
 }
 
-pub(crate) const HINTS: [HintName; 4] = [
+/// The hint that asks for positions.
+pub(crate) const REPORT_LSN: &str = "trunkline.report_lsn";
+
+pub(crate) const HINTS: [HintName; 5] = [
     HintName { name: "trunkline.route", must_be: "auto, primary or standby", put: put_route },
     HintName {
         name: "trunkline.read_your_writes",
@@ -114,6 +119,7 @@ pub(crate) const HINTS: [HintName; 4] = [
         must_be: "a whole number of milliseconds, or one with ms, s, min, h or d",
         put: put_max_staleness,
     },
+    HintName { name: REPORT_LSN, must_be: "on or off", put: put_report_lsn },
 ];
 
 impl HintName {
@@ -181,7 +187,8 @@ impl Hints {
             (_, _) => Some(ReadYourWrites::Session),
         };
         let staleness = [self.max_staleness, other.max_staleness];
-        Hints { route, read_your_writes, min_lsn, max_staleness: staleness.into_iter().flatten().min() }
+        let max_staleness = staleness.into_iter().flatten().min();
+        Hints { route, read_your_writes, min_lsn, max_staleness, ..self }
     }
 
     /// The names that there are.
@@ -244,6 +251,17 @@ fn put_max_staleness(hints: &mut Hints, value: &str) -> Option<()> {
     };
     let all = number(count)?.checked_mul(milliseconds).filter(|all| *all <= STALENESS_MAX_MS)?;
     hints.max_staleness = Some(Duration::from_millis(all));
+    Some(())
+}
+
+/// As PostgreSQL reads a boolean, in whole words.
+fn put_report_lsn(hints: &mut Hints, value: &str) -> Option<()> {
+    hints.report_lsn = match value.to_ascii_lowercase().as_str() {
+        "" => None,
+        "on" | "true" | "yes" | "1" => Some(true),
+        "off" | "false" | "no" | "0" => Some(false),
+        _other => return None,
+    };
     Some(())
 }
 
@@ -370,6 +388,18 @@ mod tests {
         ] {
             assert!(said(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn whether_positions_are_told_is_a_boolean() {
+        let said = |value| put("trunkline.report_lsn", value).map(|hints| hints.report_lsn);
+        for (values, expected) in
+            [(["ON", "true", " yes ", "1"], Some(true)), (["off", "False", "no", "0"], Some(false))]
+        {
+            values.iter().for_each(|value| assert_eq!(said(value), Ok(expected), "{value}"));
+        }
+        assert_eq!(said(""), Ok(None));
+        assert!(said("o").is_err() && said("2").is_err() && said("primary").is_err());
     }
 
     #[test]

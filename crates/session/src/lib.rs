@@ -97,6 +97,7 @@ pub use carried::diff::{SessionState, diff};
 pub use carried::login_values::LoginValue;
 pub use carried::parameters::{LoginParameters, are_too_many_parameters};
 pub use conversation::farewell::FatalOrigin;
+pub use conversation::state::UnitEffect;
 pub use driver::input::Input;
 pub use driver::journal::{Journal, JournalPool};
 pub use hints::{Hints, InvalidHint, MinLsn, ReadYourWrites, RouteHint};

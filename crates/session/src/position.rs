@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use trunkline_codec::backend::{BackendTag, DataRow};
-use trunkline_codec::ids::Lsn;
+use trunkline_codec::ids::{Lsn, TimelineId};
 use trunkline_codec::scan::{FrameError, Piece, ScanPhase, Scanner};
 use trunkline_codec::write;
 
@@ -13,6 +13,20 @@ const QUESTION: &[u8] = b"SELECT CASE WHEN pg_catalog.pg_is_in_recovery() \
 /// Where a primary writes next: behind all that was committed, flushed or not.
 const INSERT_QUESTION: &[u8] = b"SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() \
     THEN pg_catalog.pg_current_wal_insert_lsn() END";
+
+/// The timeline that a primary writes, and where it writes next. The name of any segment begins with the timeline.
+pub(crate) const WRITTEN_QUESTION: &[u8] =
+    b"SELECT pg_catalog.substr(pg_catalog.pg_walfile_name(w.lsn), 1, 8), w.lsn \
+    FROM (SELECT pg_catalog.pg_current_wal_insert_lsn()) AS w (lsn)";
+
+/// Reads the row that answers [`WRITTEN_QUESTION`].
+pub(crate) fn written_position(row: &[u8]) -> Option<(TimelineId, Lsn)> {
+    let row = DataRow::parse(row).ok()?;
+    let mut values = row.values().map(|value| std::str::from_utf8(value?).ok());
+    let (timeline, lsn) = (values.next()??, values.next()??);
+    let timeline = u32::from_str_radix(timeline, 16).ok()?;
+    Some((TimelineId(timeline), lsn.parse().ok()?))
+}
 
 /// How much a server shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

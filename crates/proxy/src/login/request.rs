@@ -31,7 +31,7 @@ const RETRY_OPTION: &str = "trunkline.retry";
 const OPTION_PREFIX: &[u8] = b"trunkline.";
 
 /// The options that there are, for who wrote another.
-const OPTIONS_HINT: &str = "The proxy's options are trunkline.server, trunkline.timing, trunkline.retry, trunkline.route, trunkline.read_your_writes, trunkline.min_lsn and trunkline.max_staleness.";
+const OPTIONS_HINT: &str = "The proxy's options are trunkline.server, trunkline.timing, trunkline.retry, trunkline.route, trunkline.read_your_writes, trunkline.min_lsn, trunkline.max_staleness and trunkline.report_lsn.";
 
 /// A startup packet, parsed. Names are truncated as the server truncates them.
 #[derive(Clone, Debug)]

@@ -21,6 +21,7 @@ mod hinted;
 mod lost;
 mod min_lsn;
 mod own;
+mod reported;
 mod rest;
 mod shown;
 mod state;
@@ -66,6 +67,7 @@ impl Relay {
             return;
         }
         self.session.expect_reads();
+        self.session.report_positions(said.report_lsn == Some(true));
         let given = self.given_hints(said);
         let now = self.answered_at;
         self.context.split = Some(Box::new(Split {
@@ -325,6 +327,7 @@ impl Relay {
             self.session.ask_standby_first(false);
         }
         self.leaves_own_other(server.lease.server());
+        self.notes_effect();
     }
 
     /// Whether a connection was begun after its standby was last known to show enough: that may have been restarted since, and

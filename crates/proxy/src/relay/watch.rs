@@ -272,7 +272,7 @@ impl Relay {
     fn can_ask(&self) -> bool {
         let is_pinned = self.session.must_read_back() || self.session.must_ask_for_pins();
         let must_ask = is_pinned && self.context.relogin.is_some();
-        let is_needed = must_ask || self.session.must_recover();
+        let is_needed = must_ask || self.session.must_recover() || self.session.owes_position();
         let is_on_one = matches!(self.server, Attachment::Attached(_)) && !self.watch.is_leaving();
         (self.can_leave() || (is_on_one && is_needed)) && self.to_server.is_flushed()
     }

@@ -19,7 +19,7 @@ use trunkline_codec::scan::{ScanPhase, Scanner};
 use self::outstanding::Outstanding;
 use self::own::OwnRequests;
 use self::state::{
-    AnswerProgress, CopyState, Farewell, Joined, ObjectsMade, Pipeline, Tail, TransactionEffect,
+    AnswerProgress, CopyState, Farewell, Joined, ObjectsMade, Pipeline, Tail, TransactionEffect, UnitReport,
 };
 use crate::settings::{ServerName, ServerRole};
 
@@ -45,6 +45,7 @@ pub(crate) struct Conversation {
     pub(crate) is_inside_own: bool,
     /// A Query or Parse of the transaction at hand names the function that exports its snapshot.
     pub(crate) exports_snapshot: bool,
+    pub(crate) unit: UnitReport,
 }
 
 impl Conversation {
@@ -67,7 +68,14 @@ impl Conversation {
             own: None,
             is_inside_own: false,
             exports_snapshot: false,
+            unit: UnitReport::default(),
         }
+    }
+
+    /// Whether the client waits for a ReadyForQuery that has arrived.
+    #[inline]
+    pub(crate) fn is_ready_withheld(&self) -> bool {
+        matches!(self.unit, UnitReport::Withheld(_))
     }
 
     /// The server is lost: nothing is in flight any more. The transaction status is the one that the client has.

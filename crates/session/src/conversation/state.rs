@@ -222,3 +222,43 @@ impl TransactionEffect {
         }
     }
 }
+
+/// Whether the client is told up to where it has written with the unit at hand.
+///
+/// ```text
+///                       ReadyForQuery                 asked              no answer, asked
+///  Running(MayWrite) ------------------> NotYet -----------------> Once ------------------> Again
+///    ^                                                               | the answer             | the answer, or none
+///    '---------------------------------------------------------------'------------------------'
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnitReport {
+    /// It is not ready, and does this.
+    Running(UnitEffect),
+    /// Its ReadyForQuery is withheld until the server has told.
+    Withheld(PositionAsked),
+}
+
+impl Default for UnitReport {
+    fn default() -> Self {
+        Self::Running(UnitEffect::default())
+    }
+}
+
+/// What the unit at hand does, as far as the caller knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnitEffect {
+    /// It may write.
+    #[default]
+    MayWrite,
+    /// It only reads.
+    OnlyReads,
+}
+
+/// How often the server was asked for a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PositionAsked {
+    NotYet,
+    Once,
+    Again,
+}

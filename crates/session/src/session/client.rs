@@ -10,6 +10,7 @@ use trunkline_codec::write::{ErrorReport, error_response};
 
 use super::Session;
 use super::naming::Outgoing;
+use super::reported::ReportWishes;
 use crate::carried::prepared::{MessageExtent, Naming};
 use crate::carried::residue::ForeignUnnamed;
 use crate::conversation::outstanding::{Entry, Request};
@@ -34,6 +35,8 @@ pub(crate) struct Client {
     pub(crate) dropping: Dropping,
     /// Nothing of it was forwarded yet.
     pub(crate) is_pristine: bool,
+    /// What it says of positions; `None` where its listener tells none.
+    pub(crate) wishes: Option<ReportWishes>,
 }
 
 impl Client {
@@ -47,6 +50,7 @@ impl Client {
             long: LongMessage::Other,
             dropping: Dropping::Nothing,
             is_pristine: true,
+            wishes: None,
         }
     }
 
@@ -154,6 +158,10 @@ impl Session {
             if tag == FrontendTag::Terminate {
                 self.client.end = ClientEnd::Terminated;
                 return Ok(ClientThen::Terminate);
+            }
+            if self.waits_for_report(tag) {
+                (*at, self.client.scanner) = before;
+                return Ok(ClientThen::Pause);
             }
             let mut naming = Naming::Same;
             let has_foreign = self.residue.unnamed == ForeignUnnamed::Present;

@@ -147,6 +147,7 @@ impl Session {
             && conversation.scanner.is_at_boundary()
             && self.client.scanner.is_at_boundary()
             && self.recovery.deferred_error.is_none()
+            && !self.conversation.is_ready_withheld()
     }
 
     /// What a server runs, and the state of its connection then, for another session to have that: the proxy has begun the

@@ -87,6 +87,7 @@ impl Session {
             if let Some(told) = self.messages_before_ready(at_now) {
                 answer.extend_from_slice(&told);
             }
+            self.position_lost(&mut answer);
             write::ready_for_query(&mut answer, self.conversation.status);
         }
         self.forget_in_flight(now, out);

@@ -23,6 +23,7 @@ impl Session {
         out: &mut impl Sink,
     ) -> LossPlan {
         self.forget_own();
+        self.ready_owed_again();
         let phase = self.loss_phase();
         let mut plan = self.plan_loss(loss, tail, options, phase);
         match &mut plan {

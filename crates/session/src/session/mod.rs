@@ -6,6 +6,7 @@
 //! - `own`: the proxy's own requests; `announce`: what the client gets before a ReadyForQuery.
 //! - `connection`: its server connection is checked in, and another checked out.
 //! - `naming`: statements under names made from their content.
+//! - `reported`: the client is told up to where it has written.
 //! - `residue`: what other sessions have left on the connection.
 //! - `attempt`, `losing`, `kept`: the request in flight is repeated, the server is lost, the client goes on.
 //! - `farewell`: the server ends the connection.
@@ -23,6 +24,7 @@ mod losing;
 mod naming;
 mod own;
 mod parameters;
+pub(crate) mod reported;
 mod residue;
 pub(crate) mod route;
 mod sent;
@@ -168,6 +170,7 @@ impl Session {
             && self.conversation.copy == CopyState::None
             && self.client.end == ClientEnd::Open
             && !self.conversation.farewell.is_forwarded()
+            && !self.conversation.is_ready_withheld()
             && self.conversation.scanner.is_at_boundary()
     }
 
@@ -178,12 +181,15 @@ impl Session {
     }
 
     /// Whether the client must not be read: too many of its requests are outstanding, or all that are have to be answered
-    /// before the next one, a farewell is held back, or the proxy's own requests are in flight.
+    /// before the next one, a farewell or a ReadyForQuery is held back, or the proxy's own requests are in flight.
     #[must_use]
     #[inline]
     pub fn is_paused(&self) -> bool {
         let is_held_back = self.client.flow != Flow::Open && self.holds_requests_back();
-        is_held_back || self.conversation.farewell == Farewell::Held || self.conversation.own.is_some()
+        is_held_back
+            || self.conversation.farewell == Farewell::Held
+            || self.conversation.own.is_some()
+            || self.conversation.is_ready_withheld()
     }
 
     #[cold]

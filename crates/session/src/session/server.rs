@@ -137,10 +137,13 @@ impl Session {
                 Mode::Tracked => {
                     if let Err(reason) = self.answered(tag, body, length, now, out) {
                         // After this the requests of the answers are unknown.
-                        if self.conversation.own.is_some() {
+                        if self.conversation.own.is_some() || self.conversation.is_ready_withheld() {
                             return Err(unexpected(tag, length).into());
                         }
                         self.untrack(reason);
+                    } else if tag == BackendTag::ReadyForQuery && self.withholds_ready() {
+                        let length = std::mem::replace(at, before) - before;
+                        return Ok(Stop::Replace { length, by: None });
                     }
                 }
                 Mode::Untracked(_) | Mode::Opaque => self.relayed(tag, body),

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::lexer::{Token, is_in_word, is_space, trim_start};
 use super::reader::{Reader, unquote};
 use super::set::setting_name;
-use crate::hints::PREFIX;
+use crate::hints::{Hints, PREFIX, REPORT_LSN};
 
 /// What a statement makes of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,14 @@ pub(crate) fn assigned(sql: &[u8]) -> Option<(String, Assigned)> {
         return None;
     }
     Some((key, value(&mut reader)))
+}
+
+/// What a statement that sets `trunkline.report_lsn` says; `None` where it leaves that to the session's beginning.
+pub(crate) fn reports_lsn(sql: &[u8]) -> Option<bool> {
+    let (_, Assigned::Value(value)) = assigned(sql)? else { return None };
+    let mut hints = Hints::default();
+    hints.put(REPORT_LSN.as_bytes(), &value).ok()?;
+    hints.report_lsn
 }
 
 fn value(reader: &mut Reader<'_>) -> Assigned {

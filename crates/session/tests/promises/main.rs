@@ -15,6 +15,7 @@ mod pins_end;
 mod pipeline;
 mod pooled;
 mod repeating;
+mod reported;
 mod settings;
 mod shapes;
 mod statements;

@@ -18,11 +18,13 @@ use crate::carried::pin_question::PinQuestion;
 use crate::carried::prepared::Prepared;
 use crate::carried::temporary::TemporarySchema;
 use crate::carried::unsettled::Unsettled;
+use crate::hints::REPORT_LSN;
 use crate::names::Name;
 use crate::pin::PinReason;
 use crate::pins::Pins;
 use crate::sql::effect::{Change, Effect};
 use crate::sql::functions::Functions;
+use crate::sql::hinted::reports_lsn;
 use crate::sql::set::decides_reading;
 use crate::sql::verb::unknown_tag;
 pub(crate) use queued::QueuedRequest;
@@ -58,6 +60,8 @@ pub(crate) struct Followed {
     pub(crate) encoding: CurrentEncoding,
     /// A parameter was reported since the session was last idle outside a transaction.
     pub(crate) has_report: bool,
+    /// What `SET LOCAL` has said last of `trunkline.report_lsn`. Whoever looks at it at the end of the transaction takes it.
+    pub(crate) reports_here: Option<bool>,
     /// See the method.
     pub(super) hidden: Option<PinReason>,
     pub(crate) pin_question: PinQuestion,
@@ -85,6 +89,7 @@ impl Followed {
             carry: Vec::new(),
             encoding: CurrentEncoding::default(),
             has_report: false,
+            reports_here: None,
             hidden: None,
             pin_question: PinQuestion::default(),
             temporary: TemporarySchema::default(),
@@ -338,8 +343,11 @@ impl Followed {
                 self.stage(Staged::Change(change, encoding));
             }
             // A custom setting exists from now on, even if the transaction rolls back.
-            Change::Local { key, .. } => {
+            Change::Local { key, sql } => {
                 self.has_other_reading |= decides_reading(key);
+                if **key == *REPORT_LSN {
+                    self.reports_here = reports_lsn(sql);
+                }
                 self.settle(change, encoding);
             }
         }

@@ -22,6 +22,7 @@ use super::outstanding::{Request, RequestKind};
 use super::state::Pipeline;
 use crate::carried::content::{ContentId, PreparedAt};
 use crate::carried::shape::Shape;
+use crate::hints::MinLsn;
 use crate::names::Name;
 
 /// The proxy's own requests in flight.
@@ -37,6 +38,8 @@ pub(crate) struct OwnRequests {
     pub(crate) described: Option<Name>,
     /// The first error; the client has not seen it.
     pub(crate) refused: Option<Bytes>,
+    /// Up to where the client has written, once the server has told.
+    pub(crate) position: Option<MinLsn>,
 }
 
 /// Whether a savepoint protects the questions.
@@ -93,6 +96,8 @@ pub(crate) enum OwnRequest {
     Pins,
     /// Its row tells which functions the server has.
     Calls,
+    /// Its row tells up to where the client has written.
+    WrittenPosition,
 }
 
 /// Which of the client's messages do not go to the server.
@@ -145,6 +150,10 @@ impl Conversation {
 
     pub(crate) fn are_calls_due(&self) -> bool {
         self.own.as_ref().is_some_and(|own| matches!(own.items.front(), Some(OwnRequest::Calls)))
+    }
+
+    pub(crate) fn is_position_due(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| matches!(own.items.front(), Some(OwnRequest::WrittenPosition)))
     }
 
     /// Whether the own request in front may be answered with rows that do not matter.

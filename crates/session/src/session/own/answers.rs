@@ -5,6 +5,8 @@ use crate::carried::shape::{Shape, columns_of, types_of};
 use crate::conversation::outstanding::Request;
 use crate::conversation::own::{Guard, OwnRequest, Unexpected};
 use crate::conversation::state::Pipeline;
+use crate::hints::MinLsn;
+use crate::position::written_position;
 use crate::record::Sink;
 use crate::session::Session;
 use bytes::Bytes;
@@ -52,6 +54,12 @@ impl Session {
             (BackendTag::DataRow, Request::Execute) if self.conversation.are_calls_due() => {
                 self.calls_told(is_whole.then_some(body));
             }
+            (BackendTag::DataRow, Request::Execute) if self.conversation.is_position_due() => {
+                if let (Some(own), true) = (&mut self.conversation.own, is_whole) {
+                    let position = written_position(body);
+                    own.position = position.map(|(timeline, lsn)| MinLsn { timeline: Some(timeline), lsn });
+                }
+            }
             // The row of set_config.
             (BackendTag::DataRow, Request::Execute) if self.conversation.may_have_row() => {}
             (BackendTag::ParameterDescription, Request::DescribeStatement) => {
@@ -65,7 +73,9 @@ impl Session {
             (BackendTag::ReadyForQuery, Request::Sync) => {
                 let ready = ReadyForQuery::parse(body).map_err(|_| Unexpected)?;
                 self.conversation.pipeline = Pipeline::Synced;
+                let position = self.conversation.own.as_ref().and_then(|own| own.position);
                 self.own_ready(ready.status);
+                return Ok(self.position_told(position));
             }
             (BackendTag::ErrorResponse, _) => return Ok(self.own_failed(entry, body, is_whole, now, out)),
             _unexpected => return Err(Unexpected),
@@ -160,7 +170,8 @@ impl Session {
                 | OwnRequest::Fail
                 | OwnRequest::Values
                 | OwnRequest::Pins
-                | OwnRequest::Calls,
+                | OwnRequest::Calls
+                | OwnRequest::WrittenPosition,
             )
             | None => {}
         }

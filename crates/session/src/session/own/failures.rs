@@ -159,7 +159,8 @@ impl Session {
                     | OwnRequest::ContentClosed(_)
                     | OwnRequest::Check(_)
                     | OwnRequest::Fail
-                    | OwnRequest::Pins,
+                    | OwnRequest::Pins
+                    | OwnRequest::WrittenPosition,
                 )
                 | None => {}
             }

@@ -42,6 +42,7 @@ impl Session {
             || self.must_recover()
             || self.must_ask_for_pins()
             || self.must_prove_calls()
+            || self.owes_position()
     }
 
     /// What the proxy itself asks the server while the client waits for nothing. The caller writes it to the server and
@@ -51,6 +52,10 @@ impl Session {
             let mut batch = Batch::default();
             batch.back_to_the_savepoint();
             return Some(self.send_batch(Purpose::Questions, Guard::Open, batch, 0));
+        }
+        if self.owes_position() {
+            let batch = self.position_question();
+            return Some(self.send_batch(Purpose::Questions, Guard::None, batch, 0));
         }
         if !self.is_idle() && !self.is_idle_in_transaction() {
             return None;
@@ -181,7 +186,8 @@ impl Session {
             items.push_back(item);
         }
         let shape = Shape::default();
-        let own = OwnRequests { purpose, items, shape, guard, described: None, refused: None };
+        let own =
+            OwnRequests { purpose, items, shape, guard, described: None, refused: None, position: None };
         self.conversation.own = Some(Box::new(own));
         batch.out.freeze()
     }
