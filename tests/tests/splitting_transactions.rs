@@ -1,6 +1,9 @@
 //! One port for reads and writes: a transaction that only reads runs on one replica as a whole, or on the primary.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "splitting_transactions/held.rs"]
+mod held;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -308,6 +311,41 @@ fn a_session_that_only_reads_by_default_needs_no_word_of_it() {
     run(&mut wire, "BEGIN");
     run(&mut wire, "UPDATE by_default SET n = 3");
     run(&mut wire, "COMMIT");
+}
+
+#[test]
+fn a_session_that_makes_its_transactions_read_only_needs_no_word_of_it() {
+    let cluster = shared_cluster();
+    let role = PoolRole::create(cluster, "of_own_defaults");
+    sql(cluster, "CREATE TABLE by_session AS SELECT 1 AS n; GRANT ALL ON by_session TO of_own_defaults");
+    let endpoint = endpoint(cluster).start();
+    let read = "SELECT n FROM by_session";
+    for (on, off) in [
+        (
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
+        ),
+        ("SET default_transaction_read_only = on", "RESET default_transaction_read_only"),
+    ] {
+        let mut wire = role.connect(endpoint.writes());
+        run(&mut wire, on);
+        assert_eq!(begins_on_replica(&endpoint, &mut wire, "BEGIN", read), "1", "{on}");
+        assert_eq!(replicas_in_transaction(cluster, "of_own_defaults"), 1, "{on}");
+        assert_eq!(wire.value("SHOW transaction_read_only"), "on");
+        assert_eq!(wire.value("SHOW default_transaction_read_only"), "on");
+        fails(&wire.query("UPDATE by_session SET n = 2"), "25006");
+        run(&mut wire, "ROLLBACK");
+        fails(&wire.query("UPDATE by_session SET n = 2"), "25006");
+        eventually(PATIENCE, "what is no transaction goes to a replica", || {
+            let before = routed(&endpoint);
+            run(&mut wire, read);
+            went_to_replica(&endpoint, &before)
+        });
+        run(&mut wire, off);
+        run(&mut wire, "BEGIN");
+        run(&mut wire, "UPDATE by_session SET n = 1");
+        run(&mut wire, "COMMIT");
+    }
 }
 
 #[test]

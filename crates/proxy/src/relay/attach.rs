@@ -122,7 +122,7 @@ impl Relay {
     /// Waits, without a server, until the client sends something.
     pub(super) fn wait_for_client(&mut self, cx: &mut Context<'_>) -> Next {
         if self.session.has_deferred_error()
-            && self.session.transaction_status() == TransactionStatus::Idle
+            && self.session.transaction_status() != TransactionStatus::InTransaction
             && self.seat_in_transaction_mode().is_some()
         {
             return self.refuse_without_server(cx);

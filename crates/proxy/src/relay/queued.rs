@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use trunkline_codec::sqlstate::SqlState;
 use trunkline_codec::write::{ErrorReport, Severity, error_response, notice_response};
 use trunkline_pool::limits::NOTICE_AFTER;
-use trunkline_session::{ClientThen, TransactionStatus};
+use trunkline_session::ClientThen;
 use trunkline_topology::ServerId;
 
 use super::attach::{Attachment, Waited};
@@ -179,6 +179,9 @@ impl Relay {
         if waited < NOTICE_AFTER || self.seat_among_others().is_none() || self.context.is_told_to_wait {
             return;
         }
+        if self.begins_unasked() {
+            return;
+        }
         self.context.is_told_to_wait = true;
         let (message, hint) = match self.waits_for_connection() {
             true => (
@@ -215,7 +218,7 @@ impl Relay {
     pub(super) fn is_refused_by_limit(&mut self, refusal: Bytes) -> Result<(), Bytes> {
         if self.seat_in_transaction_mode().is_none()
             || code_of(&refusal) != Some(SqlState::TOO_MANY_CONNECTIONS)
-            || self.session.transaction_status() != TransactionStatus::Idle
+            || !self.has_nothing_on_servers()
         {
             return Err(refusal);
         }
@@ -229,7 +232,8 @@ impl Relay {
     pub(super) fn is_wait_canceled(&mut self, cx: &Context<'_>) -> bool {
         let may_end = self.seat_in_transaction_mode().is_some()
             && self.repeated().is_none()
-            && self.session.transaction_status() == TransactionStatus::Idle;
+            && self.has_nothing_on_servers()
+            && !self.begins_unasked();
         if !may_end || !self.context.cancel.waits(cx.waker()) {
             return false;
         }
@@ -247,6 +251,9 @@ impl Relay {
     pub(super) fn wait_ended(&mut self, why: &str) {
         self.context.cancel.wait_ended();
         self.context.is_told_to_wait = false;
+        if self.begins_unasked() {
+            return self.holds_on();
+        }
         let info = &self.context.info;
         tracing::warn!(
             session.id = info.id.0, client.addr = %info.client, db.user = %info.names.user, db.name = %info.names.database, why,

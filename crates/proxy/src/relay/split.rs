@@ -128,9 +128,7 @@ impl Relay {
                 self.repeats = 0;
                 self.unit_comes();
             }
-            if reading == UnitReading::Other(NotProven::Transaction)
-                && let Some(next) = self.hold_transaction(cx, chunk)
-            {
+            if let Some(next) = self.answers_unit(cx, chunk, reading) {
                 return Some(next);
             }
             self.to_server.input.process_again(Vec::new());

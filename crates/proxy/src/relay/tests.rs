@@ -1,5 +1,6 @@
 //! Sessions whose servers a test plays: what a client sees when one is lost, refuses, or is behind.
 
+mod held;
 mod logins;
 mod planned;
 mod poisoned;

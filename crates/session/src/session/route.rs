@@ -19,7 +19,7 @@ use crate::sql::hinted::may_say_something;
 use crate::sql::known_reads::KnownReads;
 use crate::sql::plainness::NotJudged;
 use crate::sql::reads::NoRead;
-use crate::sql::transactions::begins_read_only;
+use crate::sql::transactions::{begins_read_only, begins_read_only_by, begins_transaction};
 use crate::sql::verdict::{CatalogProof, ReadUnit, StatementVerdict, judge};
 
 /// What is known of the client's next unit.
@@ -272,6 +272,23 @@ impl Session {
         Some(())
     }
 
+    /// How many of the statements begin a transaction and say what it is, and whether it only reads.
+    fn begins_within(&self, statements: &[Statement<'_>]) -> (usize, bool) {
+        let default = self.access_default();
+        let (mut begun, mut is_read_only) = (None, false);
+        for (number, Statement { sql, .. }) in statements.iter().enumerate() {
+            if begins_transaction(sql) {
+                begun = Some(*sql);
+                is_read_only = begins_read_only(sql, default).is_some();
+            } else if begun.is_some_and(|begun| begins_read_only_by(begun, sql, default)) {
+                is_read_only = true;
+            } else {
+                return (number, is_read_only);
+            }
+        }
+        (statements.len(), is_read_only)
+    }
+
     fn judge(&self, statements: &Statements<'_>, by: &mut Judgement<'_>) -> UnitReading {
         let unknown = UnitReading::Other(NotProven::Unknown);
         let Some(functions) = &self.carried.functions else { return unknown };
@@ -281,17 +298,16 @@ impl Session {
         let status = self.conversation.status;
         let mut is_within = status == TransactionStatus::InTransaction;
         let mut unit: Option<ReadUnit> = None;
-        let mut begins_silently = true;
-        for Statement { sql, types, .. } in &statements.all {
-            if unit.is_none()
-                && status == TransactionStatus::Idle
-                && begins_read_only(sql, self.access_default()).is_some()
-            {
-                // As if it had been answered before the rest came.
-                is_within = true;
-                begins_silently &= !may_say_something(sql);
-                continue;
+        let mut first = 0;
+        if status == TransactionStatus::Idle {
+            // As if its BEGIN had been answered before the rest came.
+            (first, is_within) = self.begins_within(&statements.all);
+            if first > 0 && !is_within {
+                return UnitReading::Other(NotProven::Transaction);
             }
+        }
+        let begins_silently = statements.all[..first].iter().all(|begin| !may_say_something(begin.sql));
+        for Statement { sql, types, .. } in &statements.all[first..] {
             match by.of(functions, sql, types) {
                 StatementVerdict::NoRead(NoRead::BeginsTransaction) => {
                     return UnitReading::Other(NotProven::Transaction);
@@ -332,6 +348,7 @@ impl Session {
 }
 
 mod defaults;
+mod end;
 mod hints;
 mod transaction;
 

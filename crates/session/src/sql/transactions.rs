@@ -7,11 +7,15 @@ use super::read::{TransactionEnd, read, split, transaction_end};
 use super::reader::{Reader, is_word};
 use super::reads::is_read;
 
-/// A statement that begins a transaction which only reads, at an isolation level that standbys have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What begins a transaction which only reads, at an isolation level that standbys have.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReadOnlyBegin {
     /// What the server answers.
     pub(crate) tag: &'static [u8],
+    /// Whether a SET TRANSACTION follows in the same text.
+    pub(crate) sets: bool,
+    /// One statement that does the same.
+    pub(crate) sql: Vec<u8>,
 }
 
 /// What transactions of the session are whose BEGIN does not say.
@@ -39,15 +43,38 @@ pub(crate) enum WithinReading {
 /// Longest such statement that is read, in bytes.
 const BEGIN_BYTES_MAX: usize = 256;
 
-/// The SQL of a statement alone in its text that begins a transaction: `READ ONLY`, by its words or by default, and not `SERIALIZABLE`, which standbys refuse.
+/// Reads a text that does nothing but begin a transaction: `READ ONLY`, by its words, those of a SET TRANSACTION behind it or by
+/// default, and not `SERIALIZABLE`, which standbys refuse.
 /// Source: PostgreSQL 18, src/backend/parser/gram.y, `TransactionStmt`.
 pub(crate) fn begins_read_only(sql: &[u8], default: AccessDefault) -> Option<ReadOnlyBegin> {
     if sql.len() > BEGIN_BYTES_MAX || !may_begin(sql) || !sql.is_ascii() {
         return None;
     }
-    let statements = split(sql).ok()?;
-    let [statement] = statements[..] else { return None };
-    let mut reader = Reader::new(statement);
+    match split(sql).ok()?[..] {
+        [begin] => read_only_begin(begin, None, default),
+        [begin, set] => read_only_begin(begin, Some(set), default),
+        _ => None,
+    }
+}
+
+/// Whether the first word of a text begins a transaction.
+pub(crate) fn begins_transaction(sql: &[u8]) -> bool {
+    let mut reader = Reader::new(sql);
+    reader.eat("begin") || reader.eat("start")
+}
+
+/// The same of two texts, the second of which sets what the transaction is that the first one begins.
+pub(crate) fn begins_read_only_by(begin: &[u8], set: &[u8], default: AccessDefault) -> bool {
+    let are_short = begin.len() + set.len() <= BEGIN_BYTES_MAX && begin.is_ascii() && set.is_ascii();
+    let (Ok(begin), Ok(set)) = (split(begin), split(set)) else { return false };
+    match (are_short, &begin[..], &set[..]) {
+        (true, [begin], [set]) => read_only_begin(begin, Some(set), default).is_some(),
+        _ => false,
+    }
+}
+
+fn read_only_begin(begin: &[u8], set: Option<&[u8]>, default: AccessDefault) -> Option<ReadOnlyBegin> {
+    let mut reader = Reader::new(begin);
     let tag: &[u8] = if reader.eat("begin") {
         let _noise = reader.eat("work") || reader.eat("transaction");
         b"BEGIN"
@@ -56,7 +83,22 @@ pub(crate) fn begins_read_only(sql: &[u8], default: AccessDefault) -> Option<Rea
     } else {
         return None;
     };
-    is_read_only(&mut reader, default).then_some(ReadOnlyBegin { tag })
+    let mut modes = reader.rest().to_vec();
+    if let Some(set) = set {
+        let mut reader = Reader::new(set);
+        if !(reader.eat("set") && reader.eat("transaction")) || reader.is_at_end() {
+            return None;
+        }
+        if !modes.is_empty() {
+            modes.extend_from_slice(b", ");
+        }
+        modes.extend_from_slice(reader.rest());
+    }
+    is_read_only(&mut Reader::new(&modes), default).then(|| ReadOnlyBegin {
+        tag,
+        sets: set.is_some(),
+        sql: if set.is_some() { [b"BEGIN ", &modes[..]].concat() } else { begin.to_vec() },
+    })
 }
 
 /// Whether the first word is one that begins a transaction.
@@ -145,6 +187,22 @@ pub(crate) fn within_failed(sql: &[u8]) -> WithinReading {
         Ok([] | [_]) => WithinReading::Harmless,
         Ok(_) | Err(_) => WithinReading::Other,
     }
+}
+
+/// How the transaction ends by a statement that does nothing else, and is nothing but the words for that.
+pub(crate) fn ends_without_more(sql: &[u8]) -> Option<TransactionEnd> {
+    let is_plain = |byte: &u8| byte.is_ascii_alphabetic() || matches!(byte, b' ' | b';');
+    let has_chain = |word: &[u8]| word.eq_ignore_ascii_case(b"and");
+    let is_bare = sql.iter().all(is_plain) && !sql.split(|byte| *byte == b' ').any(has_chain);
+    transaction_end(sql).filter(|_| is_bare)
+}
+
+/// Whether a statement is refused once the transaction has failed, as it neither ends it nor goes back in it.
+pub(crate) fn is_ignored_once_failed(sql: &[u8]) -> bool {
+    const ENDS: [&str; 5] = ["commit", "end", "rollback", "abort", "prepare"];
+    let Ok(statements) = split(sql) else { return false };
+    let [statement] = statements[..] else { return false };
+    !ENDS.iter().any(|word| Reader::new(statement).eat(word))
 }
 
 /// Whether a statement goes back to a savepoint: a transaction that has failed goes on behind it.
@@ -245,6 +303,43 @@ mod tests {
         ] {
             assert_eq!(begins_read_only(sql.as_bytes(), AccessDefault::ReadWrite), None, "{sql}");
         }
+    }
+
+    #[test]
+    fn what_is_set_behind_begin_counts_as_if_begin_had_said_it() {
+        for (begin, set, expected) in [
+            ("BEGIN", "SET TRANSACTION READ ONLY", "BEGIN READ ONLY"),
+            (
+                "START TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+                "set transaction read only, not deferrable",
+                "BEGIN ISOLATION LEVEL REPEATABLE READ, read only, not deferrable",
+            ),
+            (
+                "BEGIN READ ONLY",
+                "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
+                "BEGIN READ ONLY, ISOLATION LEVEL READ COMMITTED",
+            ),
+            ("BEGIN", "SET TRANSACTION READ WRITE", ""),
+            ("BEGIN READ WRITE", "SET TRANSACTION READ ONLY", ""),
+            ("BEGIN", "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY", ""),
+            ("BEGIN", "SET TRANSACTION SNAPSHOT 'a'", ""),
+            ("BEGIN", "SET TRANSACTION", ""),
+            ("BEGIN", "SET LOCAL transaction_read_only = on", ""),
+            ("BEGIN", "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", ""),
+            ("SELECT 1", "SET TRANSACTION READ ONLY", ""),
+        ] {
+            let default = AccessDefault::ReadWrite;
+            let both = format!("{begin}; {set};");
+            let found = begins_read_only(both.as_bytes(), default);
+            let found = found.map(|begin| (begin.sets, String::from_utf8_lossy(&begin.sql).into_owned()));
+            assert_eq!(found, (!expected.is_empty()).then(|| (true, expected.to_owned())), "{both}");
+            let is_so = begins_read_only_by(begin.as_bytes(), set.as_bytes(), default);
+            assert_eq!(is_so, !expected.is_empty(), "{both}");
+        }
+        assert_eq!(
+            begins_read_only(b"BEGIN; SET TRANSACTION READ ONLY; SELECT 1", AccessDefault::ReadWrite),
+            None
+        );
     }
 
     #[test]

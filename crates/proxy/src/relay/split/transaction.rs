@@ -21,7 +21,8 @@ use trunkline_codec::write::{ErrorReport, error_response};
 use trunkline_reactor::{spawn, timer};
 use trunkline_routing::eligible::shows;
 use trunkline_session::{
-    Alignment, ConnectionState, TransactionPiece, TransactionReading, TransactionStatus,
+    Alignment, ConnectionState, NotProven, TransactionPiece, TransactionReading, TransactionStatus,
+    UnitReading,
 };
 use trunkline_telemetry::metrics::RouteReason;
 use trunkline_topology::{Role, ServerStatus};
@@ -45,9 +46,26 @@ const MESSAGE: &str = "could not go on with a read-only transaction on a replica
 const DETAIL: &str = "Only the primary may run what comes next in it.";
 const HINT: &str = "Run the transaction again: one that begins alike runs on the primary from now on.";
 
+/// Source: PostgreSQL 18, src/backend/tcop/postgres.c, `exec_simple_query`.
+const IN_FAILED: &str = "current transaction is aborted, commands ignored until end of transaction block";
+
 impl Relay {
-    /// Answers the unit that has just been read if it begins a transaction that only reads. `None` if a server has to.
-    pub(super) fn hold_transaction(&mut self, cx: &mut Context<'_>, unit: &[u8]) -> Option<Next> {
+    /// Answers the unit that has just been read if it begins a transaction that only reads, or ends one that has no server. `None` if a
+    /// server has to.
+    pub(super) fn answers_unit(
+        &mut self,
+        cx: &mut Context<'_>,
+        unit: &[u8],
+        reading: UnitReading,
+    ) -> Option<Next> {
+        match reading {
+            UnitReading::Other(NotProven::Transaction) => self.hold_transaction(cx, unit),
+            UnitReading::Other(NotProven::Unknown | NotProven::Session) => self.end_transaction(cx, unit),
+            UnitReading::Other(NotProven::Unjudged) | UnitReading::Reads(_) | UnitReading::Incomplete => None,
+        }
+    }
+
+    fn hold_transaction(&mut self, cx: &mut Context<'_>, unit: &[u8]) -> Option<Next> {
         let sql: Arc<[u8]> = self.session.begins_read_only(unit)?.into();
         let snapshot = self.worker.shared.health.load();
         let is_up = |server: &ServerStatus| server.role == Role::Standby && server.state.takes_new();
@@ -57,15 +75,53 @@ impl Relay {
         drop(snapshot);
         let now = Instant::now();
         let told = self.record(|session, recorder| session.begin_without_server(unit, now, recorder))?;
-        drop(self.to_server.input.take_held());
-        self.idle_since = None;
         if let Some(split) = &mut self.context.split {
             split.held = Some(Box::new(HeldTransaction { sql, since: now }));
         }
-        if self.to_client.write(cx, &mut self.client, &told, now).is_err() {
-            return Some(Next::End(Ending::Silent));
+        Some(self.tells_answer(cx, &told, now))
+    }
+
+    fn end_transaction(&mut self, cx: &mut Context<'_>, unit: &[u8]) -> Option<Next> {
+        let may_end = match self.session.transaction_status() {
+            TransactionStatus::Idle => false,
+            TransactionStatus::InTransaction => self.held_begin().is_some(),
+            TransactionStatus::Failed => true,
+        };
+        if !may_end {
+            return None;
         }
+        let now = Instant::now();
+        let Some(told) = self.record(|session, recorder| session.end_without_server(unit, now, recorder))
+        else {
+            return self.ignores(unit);
+        };
+        if let Some(split) = &mut self.context.split {
+            split.held = None;
+        }
+        Some(self.tells_answer(cx, &told, now))
+    }
+
+    /// Refuses what comes behind the failure of a transaction that no server has begun.
+    fn ignores(&mut self, unit: &[u8]) -> Option<Next> {
+        let is_held = self.context.split.as_ref().is_some_and(|split| split.held.is_some());
+        let has_failed = self.session.transaction_status() == TransactionStatus::Failed;
+        if !is_held || !has_failed || !self.session.is_ignored_once_failed(unit) {
+            return None;
+        }
+        let mut error = BytesMut::new();
+        error_response(&mut error, &ErrorReport::error(SqlState::IN_FAILED_SQL_TRANSACTION, IN_FAILED));
+        self.session.refuse_next(error.freeze());
+        self.to_server.input.process_again(Vec::new());
         Some(Next::Again)
+    }
+
+    fn tells_answer(&mut self, cx: &mut Context<'_>, answer: &[u8], now: Instant) -> Next {
+        drop(self.to_server.input.take_held());
+        self.idle_since = None;
+        match self.to_client.write(cx, &mut self.client, answer, now) {
+            Ok(()) => Next::Again,
+            Err(_broken) => Next::End(Ending::Silent),
+        }
     }
 
     /// The BEGIN that the next server has to run before anything else.
@@ -80,6 +136,23 @@ impl Relay {
         self.held_begin()?;
         let held = self.context.split.as_ref()?.held.as_ref()?;
         Some(held.since + TRANSACTION_HOLD)
+    }
+
+    /// Whether nothing is lost if no server takes the session now: what it has begun, it has begun without one.
+    pub(in crate::relay) fn has_nothing_on_servers(&self) -> bool {
+        self.session.transaction_status() != TransactionStatus::InTransaction || self.held_begin().is_some()
+    }
+
+    /// Whether the session has a server sought for a transaction in which its client has asked for nothing yet.
+    pub(in crate::relay) fn begins_unasked(&self) -> bool {
+        self.held_begin().is_some() && !self.to_server.input.has_read_ahead()
+    }
+
+    /// No server was there for that: its client goes on as it did, and one is sought later.
+    pub(in crate::relay) fn holds_on(&mut self) {
+        if let Some(held) = self.context.split.as_mut().and_then(|split| split.held.as_mut()) {
+            held.since = Instant::now();
+        }
     }
 
     /// Has the primary begin the transaction, if its client has sent nothing for long.

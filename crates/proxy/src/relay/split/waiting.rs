@@ -123,8 +123,12 @@ impl Relay {
         Next::Again
     }
 
-    /// Whether the unit is to be judged again, if it waits.
+    /// Whether the unit is to be judged again, if it waits; or judged at all, if a server is sought for a transaction in which the
+    /// client has asked for nothing before.
     pub(super) fn is_wait_over(&mut self) -> Option<bool> {
+        if self.begins_unasked() && self.client.may_read() {
+            return Some(true);
+        }
         let now = Instant::now();
         let split = self.context.split.as_mut()?;
         let wait = split.wait.as_mut()?;

@@ -32,7 +32,7 @@ pub(super) fn share(limit: Duration, then: impl AsyncFnOnce(&TestWorker)) {
 }
 
 /// A client that has sent its password.
-async fn with_password(stage: &TestWorker) -> TestPeer {
+pub(super) async fn with_password(stage: &TestWorker) -> TestPeer {
     let mut client = TestPeer::client(stage).await;
     assert_eq!(client.hear().await, (b'R', vec![0, 0, 0, 3]));
     client.say(&wire::message(b'p', b"secret\0")).await;
@@ -62,12 +62,12 @@ pub(super) async fn clients<const N: usize>(stage: &TestWorker) -> ([TestPeer; N
 }
 
 /// Asks, and returns once this many wait.
-async fn waits(stage: &TestWorker, client: &mut TestPeer, sql: &str, waiting: u64) {
+pub(super) async fn waits(stage: &TestWorker, client: &mut TestPeer, sql: &str, waiting: u64) {
     client.query(sql).await;
     await_waiting(stage, waiting).await;
 }
 
-async fn await_waiting(stage: &TestWorker, waiting: u64) {
+pub(super) async fn await_waiting(stage: &TestWorker, waiting: u64) {
     let now = || -> u64 {
         let pools = stage.worker.shared.pools.lock();
         let all = pools.counts(Instant::now());

@@ -15,7 +15,9 @@ use crate::settings::{Mobility, ReportTiming, ServerRole, SessionSettings, State
 use crate::sql::functions::{FunctionCatalog, Functions, UnlistedFunctions};
 use crate::sql::plainness::PlainnessCatalog;
 
+mod begin;
 mod defaults;
+mod end;
 mod hints;
 
 struct Nobody;

@@ -19,7 +19,9 @@ use crate::recovery::attempt::Attempt;
 use crate::rewritten::Rewritten;
 use crate::session::Session;
 use crate::sql::plainness::{NotJudged, Plainness};
-use crate::sql::transactions::{WithinReading, begins_read_only, rolls_back_to, within, within_failed};
+use crate::sql::transactions::{
+    ReadOnlyBegin, WithinReading, begins_read_only, rolls_back_to, within, within_failed,
+};
 use crate::sql::verdict::may_change_session;
 use crate::step::{ClientThen, ServerThen};
 
@@ -46,32 +48,49 @@ pub enum TransactionPiece {
 }
 
 impl Session {
-    /// The SQL of the client's next bytes if they are a Query that begins a transaction which only reads, and nothing else: its
-    /// answer is known, so that its server may be chosen by what follows.
+    /// The SQL that begins the transaction if the client's next bytes are a Query that begins one which only reads, and nothing else:
+    /// its answer is known, so that its server may be chosen by what follows.
     #[must_use]
-    pub fn begins_read_only<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+    pub fn begins_read_only(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        self.read_only_begin(bytes).map(|begin| begin.sql)
+    }
+
+    fn read_only_begin(&self, bytes: &[u8]) -> Option<ReadOnlyBegin> {
         let mut messages = Messages(bytes);
         let UnitPiece::Message(FrontendTag::Query, body) = messages.next() else { return None };
         let sql = body.strip_suffix(b"\0").filter(|_| messages.0.is_empty())?;
         let may_begin = self.may_read_on_standby(TransactionStatus::Idle) && self.carried.functions.is_some();
-        (may_begin && begins_read_only(sql, self.access_default()).is_some()).then_some(sql)
+        begins_read_only(sql, self.access_default()).filter(|_| may_begin)
     }
 
     /// Answers such a Query in the place of a server, which is to [begin](crate::SessionState::begin) the transaction before
     /// anything else. Returns what goes to the client; `None` if a server has to answer.
     pub fn begin_without_server(&mut self, query: &[u8], now: Instant, out: &mut impl Sink) -> Option<Bytes> {
-        let tag = begins_read_only(self.begins_read_only(query)?, self.access_default())?.tag;
+        let ReadOnlyBegin { tag, sets, .. } = self.read_only_begin(query)?;
+        let mut answer = BytesMut::new();
+        for tag in [Some(tag), sets.then_some(b"SET")].into_iter().flatten() {
+            let written = write::command_complete(&mut answer, tag);
+            debug_assert!(written.is_ok(), "the tag is short");
+        }
+        write::ready_for_query(&mut answer, TransactionStatus::InTransaction);
+        self.answer_without_server(query, &answer, now, out)
+    }
+
+    /// Takes a unit of the client, and what a server would answer to it.
+    pub(super) fn answer_without_server(
+        &mut self,
+        unit: &[u8],
+        answer: &[u8],
+        now: Instant,
+        out: &mut impl Sink,
+    ) -> Option<Bytes> {
         let mut rewritten = Rewritten::default();
-        let sent = self.handle_client_renaming(query, now, &mut rewritten, out);
-        if sent.forward != query.len() || !matches!(sent.then, ClientThen::ReadOn) {
+        let sent = self.handle_client_renaming(unit, now, &mut rewritten, out);
+        if sent.forward != unit.len() || !matches!(sent.then, ClientThen::ReadOn) {
             self.forget_own();
             return None;
         }
-        let mut answer = BytesMut::new();
-        let written = write::command_complete(&mut answer, tag);
-        debug_assert!(written.is_ok(), "the tag is short");
-        write::ready_for_query(&mut answer, TransactionStatus::InTransaction);
-        let (mut told, mut rest) = (BytesMut::new(), &answer[..]);
+        let (mut told, mut rest) = (BytesMut::new(), answer);
         loop {
             let step = self.handle_server_renaming(rest, now, &mut rewritten, out);
             told.extend_from_slice(rewritten.sent(&rest[..step.forward]));
@@ -82,7 +101,7 @@ impl Session {
                 None => break,
             }
         }
-        // Nothing was done in it.
+        // No server has done anything.
         self.recovery.attempt = Attempt::Idle;
         Some(told.freeze())
     }
@@ -130,7 +149,7 @@ impl Session {
     }
 
     /// Adds what an extended message runs or prepares; `None` where that is not known.
-    fn takes_into<'a>(
+    pub(super) fn takes_into<'a>(
         &'a self,
         statements: &mut Vec<Statement<'a>>,
         tag: FrontendTag,
