@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use trunkline_session::{Functions, NotJudged, SqlExplained};
 
-use super::FunctionStore;
+use super::{FunctionStore, PlainnessWish};
 use crate::limits::FUNCTIONS_FIRST_LOOK_PATIENCE;
 use crate::settings::UserFunctions;
 
@@ -33,7 +33,7 @@ impl FunctionStore {
             UserFunctions::Trust | UserFunctions::Pin => return None,
             UserFunctions::Read => {}
         }
-        let (functions, _looked) = self.held(database);
+        let (functions, _looked) = self.held(database, PlainnessWish::Wanted);
         let read = async {
             while is_unread(&functions) {
                 sleep(LOOK_INTERVAL).await;

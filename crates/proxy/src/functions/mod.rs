@@ -38,6 +38,7 @@ use trunkline_health::Health;
 use trunkline_reactor::timer;
 use trunkline_session::{FunctionCatalog, Functions, UnlistedFunctions};
 
+pub(crate) use self::read::PlainnessWish;
 use crate::limits::{FUNCTION_DATABASES_MAX, FUNCTIONS_FIRST_LOOK_PATIENCE};
 use crate::settings::UserFunctions;
 
@@ -95,13 +96,14 @@ impl FunctionStore {
 
     /// The functions of one database, which are read as long as a session holds them. `None` when they are
     /// trusted. Waits for the first look at them, but not for ever: before it, only a call by name shows a
-    /// function that changes the session, and not a view that runs one.
-    pub(crate) async fn of_database(&self, database: &str) -> Option<Arc<Functions>> {
+    /// function that changes the session, and not a view that runs one. With the wish, the first look is also at what a standby may
+    /// run.
+    pub(crate) async fn of_database(&self, database: &str, wish: PlainnessWish) -> Option<Arc<Functions>> {
         match self.shared.mode {
             UserFunctions::Trust => return None,
             UserFunctions::Read | UserFunctions::Pin => {}
         }
-        let (functions, looked) = self.held(database);
+        let (functions, looked) = self.held(database, wish);
         if let Some(looked) = looked {
             let _in_time = timer::timeout(FUNCTIONS_FIRST_LOOK_PATIENCE, looked.wait()).await;
         }
@@ -109,7 +111,7 @@ impl FunctionStore {
     }
 
     /// The functions of a database, and the end of the first look if that is still due.
-    fn held(&self, database: &str) -> (Arc<Functions>, Option<Arc<SetOnce<()>>>) {
+    fn held(&self, database: &str, wish: PlainnessWish) -> (Arc<Functions>, Option<Arc<SetOnce<()>>>) {
         let mut databases = self.shared.databases();
         if let Some(Database { functions, looked }) = databases.get(database)
             && let Some(functions) = functions.upgrade()
@@ -124,6 +126,9 @@ impl FunctionStore {
         }
         let unread = FunctionCatalog::unread(built_in, UnlistedFunctions::Unread);
         let (functions, looked) = (Arc::new(Functions::new(unread)), Arc::new(SetOnce::new()));
+        if wish == PlainnessWish::Wanted {
+            functions.want_plainness();
+        }
         let entry = Database { functions: Arc::downgrade(&functions), looked: Arc::clone(&looked) };
         databases.insert(database.into(), entry);
         let looks =

@@ -34,7 +34,7 @@ pub(super) struct FunctionsReader {
 
 /// Whether a check finds out what is fit for a standby.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PlainnessWish {
+pub(crate) enum PlainnessWish {
     Wanted,
     NotWanted,
 }

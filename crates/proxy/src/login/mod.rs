@@ -51,6 +51,7 @@ use crate::cancel::{CancelHandle, ShownProcess};
 use crate::client::first::{StartupOutcome, read_startup};
 use crate::context::{BoundListener, Live, Worker, log_connection};
 use crate::errors::Refusal;
+use crate::functions::PlainnessWish;
 use crate::pool::connection::ServerConnection;
 use crate::pool::seat::{ClientSeat, PoolSeat, SeatMode};
 use crate::server::connection::ReadyServer;
@@ -375,8 +376,9 @@ async fn finish_login(
     let ReadyServer { server, login_reply, .. } = taken;
     let cancel = cancel_handle(worker, &server, version, seat.as_deref().map(Rc::as_ref))?;
     let is_replication = request.is_replication();
+    let wish = if request.criteria.is_split() { PlainnessWish::Wanted } else { PlainnessWish::NotWanted };
     let functions = match &relogin {
-        Some(_) if !is_replication => live.stores.functions.of_database(&request.names.database).await,
+        Some(_) if !is_replication => live.stores.functions.of_database(&request.names.database, wish).await,
         Some(_) | None => None,
     };
     let mut out = preface;

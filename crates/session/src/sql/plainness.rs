@@ -132,7 +132,8 @@ impl Functions {
         self.plainness_wanted.load(Ordering::Relaxed)
     }
 
-    fn want_plainness(&self) {
+    /// Has the reader find that out.
+    pub fn want_plainness(&self) {
         if !self.wants_plainness() && !self.plainness_wanted.swap(true, Ordering::AcqRel) {
             self.next_look();
         }
