@@ -7,7 +7,7 @@ timed="lag health_rows faults"
 loaded="outliving"
 # These need minutes or nearly, the longest first: of those that run side by side, one that began late would end the run alone.
 long="slow_patroni slow_pooling discovery failover slow_health moves gray verdicts torture slow_fleet slow_memory tls_faults tls_crowds tls_certificates tls behind_haproxy
-functions logging_in terminating authentication pooling pooling_clients splitting splitting_writes splitting_hints splitting_floors splitting_lsn splitting_transactions"
+functions logging_in terminating authentication pooling pooling_clients splitting splitting_writes splitting_hints splitting_floors splitting_lsn splitting_transactions splitting_shares"
 
 # These speak TLS with clients and servers, the others do not: their promises are the same. `make test-long` runs each suite
 # the other way.

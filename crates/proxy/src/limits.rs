@@ -308,8 +308,9 @@ pub(crate) const LEARNED_WAYS: usize = 4;
 /// After so many minutes a standby is asked for such a request again: the functions it calls may have changed.
 pub(crate) const LEARNED_MINUTES: u64 = 60;
 
-/// Least time between two questions of a worker for a server's WAL position, for sessions that read what they have written.
-pub(crate) const POSITION_GAP: Duration = Duration::from_millis(1);
+/// Least time between an answer to a worker's question for a server's WAL position and the next one, for sessions that read what
+/// they have written. Where answers take longer, so does the pause behind each.
+pub(crate) const POSITION_GAP: Duration = Duration::from_micros(250);
 
 /// How long such an answer may take.
 pub(crate) const POSITION_PATIENCE: Duration = Duration::from_secs(2);
@@ -318,10 +319,19 @@ pub(crate) const POSITION_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) const MIN_LSN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// When servers are asked again for a read that waits for a standby, first ...
-pub(crate) const STANDBY_ASKED_AGAIN: Duration = Duration::from_millis(1);
+pub(crate) const STANDBY_ASKED_AGAIN: Duration = Duration::from_micros(250);
 
 /// ... and, twice as long each time, at most.
 pub(crate) const STANDBY_ASKED_SELDOM: Duration = Duration::from_millis(32);
+
+/// How long a read behind its session's own write waits for a standby where nothing else is said.
+pub(crate) const SHOWN_WAIT: Duration = Duration::from_millis(4);
+
+/// The same of a read that no standby has run yet, and that would count as a write if the primary ran it, ...
+pub(crate) const NEW_READ_WAIT: Duration = Duration::from_millis(10);
+
+/// ... once in this time.
+pub(crate) const NEW_READ_GAP: Duration = Duration::from_millis(100);
 
 /// How long a transaction that only reads has no server while its client sends nothing: its time is that of its first statement,
 /// and no server counts how long it is idle.

@@ -55,6 +55,15 @@ impl Floor {
         }
     }
 
+    /// Until when the session has written, while it is not known where.
+    #[must_use]
+    pub fn awaited_since(&self) -> Option<Instant> {
+        match self.0 {
+            FloorState::Awaited { since, .. } => Some(since),
+            FloorState::None | FloorState::At { .. } => None,
+        }
+    }
+
     /// What a standby must show at `now`.
     pub fn position(&mut self, snapshot: &Snapshot, now: Instant) -> FloorPosition {
         let is_other = |primary: Option<ServerId>| snapshot.primary.is_some() && snapshot.primary != primary;
@@ -132,13 +141,15 @@ mod tests {
         let primary = snapshot.primary.expect("it has one");
         let mut floor = Floor::default();
         floor.told(primary, now, Lsn(1));
-        assert_eq!(floor.position(&snapshot, now), FloorPosition::Any);
+        assert_eq!((floor.position(&snapshot, now), floor.awaited_since()), (FloorPosition::Any, None));
         floor.raise(&snapshot, now + SECOND);
+        assert_eq!(floor.awaited_since(), Some(now + SECOND));
         floor.told(primary, now, Lsn(100));
         floor.told(ServerId(primary.0 + 1), now + SECOND, Lsn(100));
         assert_eq!(floor.position(&snapshot, now), FloorPosition::Unknown);
         floor.told(primary, now + SECOND, Lsn(200));
         floor.told(primary, now + 2 * SECOND, Lsn(300));
+        assert_eq!(floor.awaited_since(), None);
         assert_eq!(floor.position(&snapshot, now), FloorPosition::At(Lsn(200)));
     }
 

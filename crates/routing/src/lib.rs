@@ -7,11 +7,13 @@
 //! - [`zones`]: which servers are near.
 //! - [`eligible`](mod@eligible): which servers a listener's sessions may have.
 //! - [`floor`]: how far a standby must be to show what a session has written.
+//! - [`credit`]: how long its reads may wait for one.
 //! - [`balance`]: which of them a session gets.
 
 pub mod attrs;
 pub mod balance;
 pub mod candidate;
+pub mod credit;
 pub mod eligible;
 pub mod floor;
 pub mod gray;
@@ -21,6 +23,7 @@ pub mod zones;
 pub use attrs::{Fallback, InvalidTargetSessionAttrs, TargetSessionAttrs};
 pub use balance::{Balance, Balancer};
 pub use candidate::Candidate;
+pub use credit::{WaitCredit, WaitEnd};
 pub use eligible::{Eligible, Rules, eligible};
 pub use floor::{Floor, FloorPosition};
 pub use load::{Attached, Lease};

@@ -18,7 +18,7 @@ pub(crate) struct TalliedPositions {
 #[derive(Clone, Copy, Debug, Default)]
 struct ServerTally {
     told: Option<TalliedPosition>,
-    asking: Asking,
+    asking: Option<PositionQuestion>,
 }
 
 /// Where a server was when it was asked.
@@ -29,14 +29,23 @@ pub(crate) struct TalliedPosition {
     pub(crate) lsn: Lsn,
 }
 
-/// Whether a question is under way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Asking {
-    #[default]
-    Nothing,
-    Once,
-    /// Another is due behind it: it began too early.
-    Twice,
+/// A question that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PositionQuestion {
+    /// `None` if it is about to begin.
+    began: Option<Instant>,
+    next: NextQuestion,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NextQuestion {
+    None,
+    /// It began too early for somebody.
+    Due,
+}
+
+impl PositionQuestion {
+    const COMING: PositionQuestion = PositionQuestion { began: None, next: NextQuestion::None };
 }
 
 impl TalliedPositions {
@@ -44,13 +53,27 @@ impl TalliedPositions {
         self.servers.borrow().get(&server)?.told
     }
 
-    /// Somebody needs a position of a question that begins now. `true` if the caller is to ask.
-    pub(crate) fn wanted(&self, server: ServerId) -> bool {
+    /// Somebody needs a position of a question that begins at `since` or later. `true` if the caller is to ask.
+    pub(crate) fn wanted(&self, server: ServerId, since: Instant) -> bool {
         let mut all = self.servers.borrow_mut();
-        let asking = &mut all.entry(server).or_default().asking;
-        let is_first = *asking == Asking::Nothing;
-        *asking = if is_first { Asking::Once } else { Asking::Twice };
-        is_first
+        match &mut all.entry(server).or_default().asking {
+            Some(question) => {
+                if question.began.is_some_and(|began| began < since) {
+                    question.next = NextQuestion::Due;
+                }
+                false
+            }
+            nothing => {
+                *nothing = Some(PositionQuestion::COMING);
+                true
+            }
+        }
+    }
+
+    /// The question begins now.
+    pub(crate) fn asks(&self, server: ServerId, now: Instant) {
+        let question = PositionQuestion { began: Some(now), next: NextQuestion::None };
+        self.servers.borrow_mut().entry(server).or_default().asking = Some(question);
     }
 
     /// The question has its answer, if there is one. `true` if the caller is to ask again.
@@ -58,8 +81,9 @@ impl TalliedPositions {
         let mut all = self.servers.borrow_mut();
         let tally = all.entry(server).or_default();
         tally.told = told.or(tally.told);
-        let is_due = tally.asking == Asking::Twice && told.is_some();
-        tally.asking = if is_due { Asking::Once } else { Asking::Nothing };
+        let is_due =
+            tally.asking.is_some_and(|question| question.next == NextQuestion::Due) && told.is_some();
+        tally.asking = is_due.then_some(PositionQuestion::COMING);
         drop(all);
         self.news.notify_waiters();
         is_due
@@ -73,17 +97,27 @@ impl TalliedPositions {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn questions_of_many_sessions_are_asked_one_at_a_time() {
         let (tallied, server) = (TalliedPositions::default(), ServerId(1));
         let told = |lsn| Some(TalliedPosition { asked_at: Instant::now(), lsn: Lsn(lsn) });
-        assert!(tallied.wanted(server) && !tallied.wanted(server) && !tallied.wanted(server));
-        assert!(tallied.answered(server, told(1)), "two have come since it began");
-        assert!(!tallied.answered(server, told(2)));
+        let now = Instant::now();
+        let later = now + Duration::from_nanos(1);
+        assert!(tallied.wanted(server, now) && !tallied.wanted(server, later), "it is still to begin");
+        tallied.asks(server, now);
+        assert!(!tallied.wanted(server, later) && !tallied.wanted(server, now));
+        assert!(tallied.answered(server, told(1)), "it began too early for one of them");
+        tallied.asks(server, later);
+        assert!(!tallied.wanted(server, later));
+        assert!(!tallied.answered(server, told(2)), "it is late enough for all");
         assert_eq!(tallied.of(server).map(|told| told.lsn), Some(Lsn(2)));
-        assert!(tallied.wanted(server) && !tallied.wanted(server));
+        assert!(tallied.wanted(server, now));
+        tallied.asks(server, now);
+        assert!(!tallied.wanted(server, later));
         assert!(!tallied.answered(server, None), "a server that does not answer is not asked again at once");
         assert_eq!(tallied.of(server).map(|told| told.lsn), Some(Lsn(2)));
         assert_eq!(tallied.of(ServerId(2)), None);

@@ -21,6 +21,7 @@ mod hinted;
 mod lost;
 mod min_lsn;
 mod own;
+mod patience;
 mod reported;
 mod rest;
 mod shown;
@@ -39,11 +40,12 @@ use trunkline_routing::{Floor, TargetSessionAttrs};
 use trunkline_session::{Hints, NotProven, ReadUnit, RouteHint, ServerRole, TransactionStatus, UnitReading};
 use trunkline_telemetry::metrics::RouteReason;
 use trunkline_telemetry::statement_log::ShownData;
-use trunkline_topology::{ServerId, Snapshot};
+use trunkline_topology::Snapshot;
 
 use self::decision::{Decision, UnitVisit};
 pub(crate) use self::explain::Explainer;
 use self::own::{OwnStay, StandbyRest};
+use self::patience::WaitPatience;
 use self::shown::Standbys;
 pub(super) use self::state::Split;
 use self::state::{Lesson, SplitSide, UnitPlace, Visit, WithinOn};
@@ -55,7 +57,6 @@ use super::pooled::Staying;
 use super::{Ending, Next, Relay};
 use crate::limits::TICK;
 use crate::pool::connection::ServerConnection;
-use crate::server::positions::{AskedPosition, ask_for_position};
 use crate::server::take::{ChoiceReason, ReadLeg, UnitLeg};
 
 impl Relay {
@@ -91,6 +92,7 @@ impl Relay {
             came_at: now,
             missing: MissingPosition::Nothing,
             wait: None,
+            patience: WaitPatience::default(),
             held: None,
             behind: Vec::new(),
             rest: StandbyRest::default(),
@@ -174,7 +176,7 @@ impl Relay {
         let snapshot = self.worker.shared.health.load();
         let (place, leg, reason) = self.judge_unit(unit, reading, &snapshot);
         drop(snapshot);
-        if self.begins_wait() {
+        if self.begins_wait(place) {
             return Some(self.wait_for_standby());
         }
         let side = if leg == UnitLeg::Any { SplitSide::Primary } else { SplitSide::Standbys };
@@ -251,7 +253,6 @@ impl Relay {
             ReadTarget::UndatedCatalog => primarys(RouteReason::Unknown),
             ReadTarget::UnknownFloor => {
                 self.misses(MissingPosition::Floor);
-                self.ask_primary(snapshot, UnitPlace::Undecided);
                 read_there(RouteReason::Floor)
             }
             ReadTarget::Of(..) if is_left_alone => read_there(RouteReason::NoStandby),
@@ -263,7 +264,7 @@ impl Relay {
             ReadTarget::Of(_, Standbys::NoneFresh) => read_there(RouteReason::Floor),
             ReadTarget::Of(at_least, Standbys::NoneShows(behind)) => {
                 self.misses(MissingPosition::Standby(at_least));
-                behind.into_iter().for_each(|standby| self.ask_position(standby, AskedPosition::Replay));
+                self.ask_behind(behind);
                 read_there(RouteReason::Floor)
             }
         }
@@ -425,26 +426,9 @@ impl Relay {
         if has_written {
             let snapshot = shared.health.load();
             split.floor.raise(&snapshot, now);
-            self.ask_primary(&snapshot, place);
+            self.ask_primary(&snapshot, place, now);
         } else if matches!(place, UnitPlace::ReadOnPrimary(_)) {
             self.asks_behind_read();
-        }
-    }
-
-    /// Has the primary asked where it writes, since a unit has ended there that was at this place. A connection of the session's own
-    /// is left for what it writes next: it is asked on once the session reads.
-    fn ask_primary(&self, snapshot: &Snapshot, ended: UnitPlace) {
-        let Some(primary) = snapshot.primary else { return };
-        if self.has_own_connections() && !matches!(ended, UnitPlace::ReadOnPrimary(_)) {
-            self.worker.shared.health.ask_now(primary);
-        } else {
-            self.ask_position(primary, AskedPosition::Insert);
-        }
-    }
-
-    fn ask_position(&self, server: ServerId, what: AskedPosition) {
-        if let Some(seat) = self.seat_in_transaction_mode() {
-            ask_for_position(&self.worker, seat, self.context.carried, (server, what));
         }
     }
 }

@@ -32,14 +32,15 @@ pub(crate) enum AskedPosition {
     Replay,
 }
 
-/// Has a server asked, in the background: what it tells is in the worker's positions.
+/// Has a server asked, at `since` or later, in the background: what it tells is in the worker's positions.
 pub(crate) fn ask_for_position(
     worker: &Rc<Worker>,
     seat: &Rc<PoolSeat>,
     carried: CarriedState,
     (server, what): (ServerId, AskedPosition),
+    since: Instant,
 ) {
-    if worker.positions.wanted(server) {
+    if worker.positions.wanted(server, since) {
         spawn(ask_until_known(Rc::clone(worker), Rc::clone(seat), carried, server, what));
     }
 }
@@ -53,6 +54,7 @@ async fn ask_until_known(
 ) {
     loop {
         let began = Instant::now();
+        worker.positions.asks(server, began);
         let told = match idle_connection(&worker, &seat, carried, server).await {
             Some(connection) => ask(&worker, connection, what).await,
             None => None,
@@ -73,7 +75,7 @@ async fn ask_until_known(
             worker.positions.answered(server, None);
             return worker.shared.health.ask_now(server);
         }
-        timer::sleep(POSITION_GAP.saturating_sub(began.elapsed())).await;
+        timer::sleep(POSITION_GAP.max(began.elapsed())).await;
     }
 }
 
@@ -81,7 +83,7 @@ fn ask_standbys(worker: &Rc<Worker>, seat: &Rc<PoolSeat>, carried: CarriedState)
     let snapshot = worker.shared.health.load();
     let is_up = |server: &&ServerStatus| server.role == Role::Standby && server.state.takes_new();
     for standby in snapshot.servers.iter().filter(is_up) {
-        ask_for_position(worker, seat, carried, (standby.id, AskedPosition::Replay));
+        ask_for_position(worker, seat, carried, (standby.id, AskedPosition::Replay), Instant::now());
     }
 }
 

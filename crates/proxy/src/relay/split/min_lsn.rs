@@ -88,7 +88,7 @@ impl Relay {
             Some(MinLsnMeaning::Primary | MinLsnMeaning::Beyond) => None,
             Some(MinLsnMeaning::Awaited) => {
                 self.misses(MissingPosition::Written);
-                self.ask_primary(snapshot, UnitPlace::Undecided);
+                self.ask_primary(snapshot, UnitPlace::Undecided, Instant::now());
                 None
             }
         }

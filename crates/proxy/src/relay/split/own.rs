@@ -77,9 +77,11 @@ impl Relay {
         }
         let snapshot = self.worker.shared.health.load();
         let Some(split) = &mut self.context.split else { return };
-        let position = split.floor.position(&snapshot, Instant::now());
+        let now = Instant::now();
+        let position = split.floor.position(&snapshot, now);
+        let since = split.floor.awaited_since().unwrap_or(now);
         if let (FloorPosition::Unknown, Some(primary)) = (position, snapshot.primary) {
-            self.ask_position(primary, AskedPosition::Insert);
+            self.ask_position(primary, AskedPosition::Insert, since);
         }
     }
 

@@ -15,6 +15,7 @@ use trunkline_topology::ServerId;
 
 use super::decision::Decision;
 use super::own::{OwnStay, StandbyRest};
+use super::patience::WaitPatience;
 use super::waiting::{MissingPosition, StandbyWait};
 
 /// What such a session remembers from one unit to the next.
@@ -58,6 +59,7 @@ pub(in crate::relay) struct Split {
     pub(super) missing: MissingPosition,
     /// It waits for that.
     pub(super) wait: Option<StandbyWait>,
+    pub(super) patience: WaitPatience,
     /// The transaction that its client has begun and no server yet.
     pub(super) held: Option<Box<HeldTransaction>>,
     /// What its client has sent behind the unit that its server has.

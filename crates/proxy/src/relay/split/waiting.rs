@@ -1,4 +1,4 @@
-//! A read that waits a moment for a standby which shows enough: `read_your_writes = "wait"`.
+//! A read that waits for a standby which shows enough: a moment, or with `read_your_writes = "wait"` as long as its listener says.
 //!
 //! It has no server meanwhile, as if it searched for one. Whatever a server tells is looked at when it comes, and servers are
 //! asked again ever less often.
@@ -8,19 +8,20 @@ use std::time::{Duration, Instant};
 
 use trunkline_codec::ids::Lsn;
 use trunkline_reactor::timer;
-use trunkline_routing::FloorPosition;
+use trunkline_routing::{FloorPosition, WaitEnd};
 use trunkline_session::ReadYourWrites;
-use trunkline_topology::Snapshot;
+use trunkline_topology::{ServerId, Snapshot};
 
 use super::min_lsn::MinLsnMeaning;
+use super::patience::ReadNews;
 use super::shown::{Standbys, standbys};
 use super::state::{Split, UnitPlace};
 use crate::context::Worker;
-use crate::limits::{MIN_LSN_PATIENCE, STANDBY_ASKED_AGAIN, STANDBY_ASKED_SELDOM};
+use crate::limits::{MIN_LSN_PATIENCE, NEW_READ_WAIT, STANDBY_ASKED_AGAIN, STANDBY_ASKED_SELDOM};
 use crate::relay::attachment::{Attachment, Taking};
 use crate::relay::{Next, Relay};
 use crate::server::connection::ReadyServer;
-use crate::server::positions::AskedPosition;
+use crate::server::positions::{AskedPosition, ask_for_position};
 use crate::server::take::TakeError;
 
 /// What has to be known, or to happen, before a standby may have the unit.
@@ -40,6 +41,8 @@ pub(super) enum MissingPosition {
 /// A wait for that.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StandbyWait {
+    news: ReadNews,
+    since: Instant,
     until: Instant,
     /// When servers are asked again.
     ask_at: Instant,
@@ -88,10 +91,11 @@ impl Relay {
         split.floor.position(snapshot, now)
     }
 
-    /// Whether the unit, which would go to the primary as no standby shows enough, waits for one instead.
-    pub(super) fn begins_wait(&mut self) -> bool {
+    /// Whether the unit, which goes to this place now, waits for a standby instead, as none shows enough.
+    pub(super) fn begins_wait(&mut self, place: UnitPlace) -> bool {
         let options = &self.context.criteria.listener.settings.options;
         let (listener, limit) = (options.read_your_writes, options.read_your_writes_wait);
+        let news = self.news_of(place);
         let Some(split) = &mut self.context.split else { return false };
         let now = Instant::now();
         let limit = match split.missing {
@@ -99,18 +103,56 @@ impl Relay {
             MissingPosition::Written => MIN_LSN_PATIENCE,
             MissingPosition::Floor | MissingPosition::Standby(_) => match split.read_your_writes(listener) {
                 ReadYourWrites::Wait => limit,
-                ReadYourWrites::Session | ReadYourWrites::Off => Duration::ZERO,
+                ReadYourWrites::Session => match split.wait {
+                    Some(StandbyWait { until, .. }) => {
+                        until.saturating_duration_since(split.came_at).min(NEW_READ_WAIT)
+                    }
+                    None => split.patience.limit(news, now),
+                },
+                ReadYourWrites::Off => Duration::ZERO,
             },
         };
         // It has had this since it came.
         let until = split.came_at + limit;
         if now >= until {
-            split.wait = None;
+            self.ends_wait(place, now);
             return false;
         }
-        let first = StandbyWait { until, ask_at: now + STANDBY_ASKED_AGAIN, pause: STANDBY_ASKED_AGAIN };
+        let (since, pause) = (now, STANDBY_ASKED_AGAIN);
+        let first = StandbyWait { news, since, until, ask_at: now + pause, pause };
         split.wait.get_or_insert(first).until = until;
         true
+    }
+
+    /// The unit goes to this place, and has perhaps waited.
+    fn ends_wait(&mut self, place: UnitPlace, now: Instant) {
+        let Some(split) = &mut self.context.split else { return };
+        if let Some(StandbyWait { news, since, .. }) = split.wait.take() {
+            let how = match place {
+                UnitPlace::OnStandby(_) => WaitEnd::Shown,
+                _primarys => WaitEnd::InVain,
+            };
+            split.patience.waited(news, since, now, how);
+        }
+        if split.missing == MissingPosition::Floor {
+            let since = split.floor.awaited_since().unwrap_or(now);
+            self.ask_primary(&self.worker.shared.health.load(), UnitPlace::Undecided, since);
+        }
+    }
+
+    /// Has the primary asked where it wrote when the session had written, for a unit that waits for that. A connection of the
+    /// session's own is of no other use meanwhile.
+    fn ask_written(&self, snapshot: &Snapshot, now: Instant) {
+        let since = self.context.split.as_ref().and_then(|split| split.floor.awaited_since());
+        if let Some(primary) = snapshot.primary {
+            self.ask_position(primary, AskedPosition::Insert, since.unwrap_or(now));
+        }
+    }
+
+    /// Has standbys asked that are not known to show enough.
+    pub(super) fn ask_behind(&self, behind: Vec<ServerId>) {
+        let now = Instant::now();
+        behind.into_iter().for_each(|standby| self.ask_position(standby, AskedPosition::Replay, now));
     }
 
     /// Waits, for as long as [`Self::is_wait_over`] does not say that it is over.
@@ -118,6 +160,9 @@ impl Relay {
         let now = Instant::now();
         let wait = self.context.split.as_ref().and_then(|split| split.wait);
         let until = wait.map_or(now, |wait| wait.until);
+        if self.context.split.as_ref().is_some_and(|split| split.missing == MissingPosition::Floor) {
+            self.ask_written(&self.worker.shared.health.load(), now);
+        }
         let search = Box::pin(wake_at_news(Rc::clone(&self.worker), until));
         self.server = Attachment::Taking(Box::new(Taking { search, since: now }));
         Next::Again
@@ -147,14 +192,14 @@ impl Relay {
             MissingPosition::Floor => {
                 let is_known = self.own_floor(&snapshot, now) != FloorPosition::Unknown;
                 if is_due && !is_known {
-                    self.ask_primary(&snapshot, UnitPlace::Undecided);
+                    self.ask_written(&snapshot, now);
                 }
                 is_known
             }
             MissingPosition::Written => {
                 let is_known = self.min_lsn(&snapshot) != Some(MinLsnMeaning::Awaited);
                 if is_due && !is_known {
-                    self.ask_primary(&snapshot, UnitPlace::Undecided);
+                    self.ask_primary(&snapshot, UnitPlace::Undecided, now);
                 }
                 is_known
             }
@@ -163,15 +208,30 @@ impl Relay {
                     Standbys::OneShows(_) | Standbys::NoneUp | Standbys::NoneFresh => true,
                     Standbys::NoneShows(behind) => {
                         if is_due {
-                            behind
-                                .into_iter()
-                                .for_each(|standby| self.ask_position(standby, AskedPosition::Replay));
+                            self.ask_behind(behind);
                         }
                         false
                     }
                 }
             }
         })
+    }
+
+    /// Has the primary asked where it writes, at `since` or later, since a unit has ended there that was at this place. A connection
+    /// of the session's own is left for what it writes next: it is asked on once the session reads.
+    pub(super) fn ask_primary(&self, snapshot: &Snapshot, ended: UnitPlace, since: Instant) {
+        let Some(primary) = snapshot.primary else { return };
+        if self.has_own_connections() && !matches!(ended, UnitPlace::ReadOnPrimary(_)) {
+            self.worker.shared.health.ask_now(primary);
+        } else {
+            self.ask_position(primary, AskedPosition::Insert, since);
+        }
+    }
+
+    pub(super) fn ask_position(&self, server: ServerId, what: AskedPosition, since: Instant) {
+        if let Some(seat) = self.seat_in_transaction_mode() {
+            ask_for_position(&self.worker, seat, self.context.carried, (server, what), since);
+        }
     }
 }
 

@@ -162,7 +162,7 @@ pub const LISTENER_KEYS: &[Key<ListenerEntry>] = &[
         "read_your_writes",
         "\"session\"",
         word::<_, ReadYourWrites>(|l, w| put_word(&mut l.options.read_your_writes, w)),
-        "With route `statement`, what becomes of a read while no standby is known to show what its session has written: `session`, the primary runs it; `wait`, it waits for `read_your_writes_wait` first; `off`, it may go to a standby that does not show it. A session's `trunkline.read_your_writes` goes before.",
+        "With route `statement`, what becomes of a read while no standby is known to show what its session has written: `session`, the primary runs it, after a wait of a few milliseconds at most where that brings something; `wait`, it waits for `read_your_writes_wait` first; `off`, it may go to a standby that does not show it. A session's `trunkline.read_your_writes` goes before.",
     ),
     key(
         "read_your_writes_wait",
