@@ -49,11 +49,12 @@ test-long: test-foreign ## Each suite over TLS or without, as `make test` does n
 	@if [ "$$(id -u)" -eq 0 ]; then tests/newcomer/run.sh; else echo "    newcomer: SKIPPED, only root can make a Debian root"; fi
 
 .PHONY: test-foreign
-test-foreign: ## Suites of PostgreSQL's, Python's drivers' and SQLAlchemy's own, in both modes of pooling and on one port for reads and writes; downloads their source
+test-foreign: ## Suites of PostgreSQL's, Python's and Node's drivers', SQLAlchemy's and Django's own and sysbench, in both modes of pooling and on one port for reads and writes; downloads their source
 	@scripts/ci/tools.sh all
 	$(build_quick)
 	@scripts/ci/foreign.sh
 	@scripts/ci/pooled_clients.sh
+	@scripts/ci/sysbench_split.sh
 
 .PHONY: newcomer
 newcomer: ## README.md followed in a bare bookworm and a bare trixie, and the usual mistakes; needs root, debootstrap and rustup

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # PostgreSQL's own test programs through Trunkline, each beside a run without it: in both modes of authentication, in
-# transaction mode on a pool of POOL_SIZE server connections, and on a split port before two standbys.
-#   foreign.sh        the isolation schedule of Debian's server, and libpq_pipeline and the regression suite of the second one
+# transaction mode on a pool of POOL_SIZE server connections, and on a split port before two standbys, in both modes of pooling.
+#   foreign.sh                         the isolation schedule of Debian's server, and libpq_pipeline and the regression suite of the second one
+#   foreign.sh only SUITE [MODE...]    of them this one, in its modes or in some: isolation, pipeline, regress
 # Both look their sessions up in the server by the process id they were told; in a pool isolation_in_pool.c does so by
 # name. What differs there is in isolation_in_pool.txt, and nothing else may. The regression suite, which wants a server set
 # up for it alone, is run in a pool only, and what it prints there is compared with what it prints directly: what may differ
@@ -11,6 +12,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 source scripts/ci/pool.sh
+source scripts/ci/debian_source.sh
 REPOSITORY=$PWD
 HOME_DIR=$PWD/target/foreign
 TRUNKLINE=${TRUNKLINE_BIN:-${CARGO_TARGET_DIR:-$PWD/target}/quick/trunkline}
@@ -18,8 +20,8 @@ TRUNKLINE=${TRUNKLINE_BIN:-${CARGO_TARGET_DIR:-$PWD/target}/quick/trunkline}
 SECOND_SUITE=sid
 SECOND=18
 MODES='direct relay verify pooled'
-PIPELINE_MODES="$MODES split"
-REGRESS_MODES='direct pooled split'
+PIPELINE_MODES="$MODES split split-session"
+REGRESS_MODES='direct pooled split split-session'
 POOL_SIZE=4
 # For specifications with as many sessions or more: with the tester's own they would wait for a connection for ever.
 CROWDED_SIZE=12
@@ -36,29 +38,26 @@ die() {
 
 # fetch MAJOR SUITE: unpacks the source of postgresql-MAJOR of a Debian suite to target/foreign/MAJOR.
 fetch() {
-    local major=$1 suite=$2 apt
-    [ ! -d "$HOME_DIR/$major" ] || return 0
-    say "downloading the source of PostgreSQL $major from Debian $suite"
-    apt=$(mktemp -d)
-    mkdir -p "$apt/lists/partial" "$HOME_DIR"
-    printf 'deb-src http://deb.debian.org/debian %s main\n' "$suite" >"$apt/sources.list"
-    (
-        cd "$apt"
-        set -- -qq -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$apt/lists"
-        apt-get "$@" update
-        apt-get "$@" source --download-only "postgresql-$major"
-        mkdir unpacked
-        tar -xf postgresql-"$major"_*.orig.tar.* -C unpacked --strip-components 1
-    ) >"$HOME_DIR/fetch.log" 2>&1 || die "no source of PostgreSQL $major" "see $HOME_DIR/fetch.log."
-    mv "$apt/unpacked" "$HOME_DIR/$major"
-    rm -rf "$apt"
+    [ ! -d "$HOME_DIR/$1" ] || return 0
+    say "downloading the source of PostgreSQL $1 from Debian $2"
+    mkdir -p "$HOME_DIR"
+    debian_source "postgresql-$1" "$2" "$HOME_DIR/$1" "$HOME_DIR/fetch.log" || die "no source of PostgreSQL $1" "see $HOME_DIR/fetch.log."
 }
 
-# build: libpq_pipeline of the second server's version, with that server's libpq, and what isolationtester needs in a pool.
-build() {
-    local pg=$PWD/target/pg/$SECOND
-    command -v cc >/dev/null || die "no C compiler here" "install gcc."
+# debians_server: the version of Debian's server is `first`; its source is here, and what isolationtester needs in a pool.
+debians_server() {
+    # shellcheck disable=SC1091 # it is on every Debian
+    . /etc/os-release
+    # shellcheck disable=SC2012 # version directories, never odd names
+    first=$(ls /usr/lib/postgresql | sort -V | tail -n 1)
+    fetch "$first" "$VERSION_CODENAME"
     cc -Wall -Wextra -O1 -shared -fPIC -o "$HOME_DIR/isolation_in_pool.so" scripts/ci/isolation_in_pool.c -ldl
+}
+
+# second_server: the source of the second one is here, and libpq_pipeline of that version, with that server's libpq.
+second_server() {
+    local pg=$PWD/target/pg/$SECOND
+    fetch "$SECOND" "$SECOND_SUITE"
     cc -O1 -w -shared -fPIC -I"$pg/include/internal" -I"$pg/include/server" -I"$pg/include" -o "$HOME_DIR/regress.so" \
         "$HOME_DIR/$SECOND/src/test/regress/regress.c"
     [ ! -x "$HOME_DIR/libpq_pipeline_in_pool" ] || return 0
@@ -80,7 +79,7 @@ compile_pipeline() {
 port_of() {
     case $1 in
         direct) demo_port primary ;;
-        pooled | split) printf '%s' "$pool_port" ;;
+        pooled | split | split-session) printf '%s' "$pool_port" ;;
         *) printf '%s' "$TRUNKLINE_WRITES_PORT" ;;
     esac
 }
@@ -89,7 +88,8 @@ port_of() {
 pool_of() {
     case $1 in
         pooled) pool "$POOL_SIZE" ;;
-        split) split "$POOL_SIZE" ;;
+        split) split transaction "$POOL_SIZE" ;;
+        split-session) split session "$POOL_SIZE" ;;
     esac
 }
 
@@ -187,7 +187,7 @@ regress() {
     chmod -R a+rwX "$home"
     pool_of "$mode"
     cd "$home"
-    [ "$mode" != split ] || patient_psql
+    case $mode in split*) patient_psql ;; esac
     # A test that makes something has a connection until its end: more tests at once would wait for one.
     PGPASSWORD=$PGPASSWORD "$bin/../lib/pgxs/src/test/regress/pg_regress" --host=127.0.0.1 --port="$(port_of "$mode")" \
         --user="$PGUSER" --dbname=regression --inputdir=. --expecteddir=. --outputdir=. --bindir="$clients" --dlpath="$home" \
@@ -195,7 +195,7 @@ regress() {
     for file in results/*.out; do sed "s|$home|.|g" "$file" >"$out/${file##*/}"; done
     cp regression.diffs "$out" 2>/dev/null || true
     say "regression suite, $mode: $(grep -c '^ok ' "$out/log") tests passed, $(grep -c '^not ok ' "$out/log") would need a server of their own"
-    [ "$mode" != split ] || reads_were_split
+    case $mode in split*) reads_were_split ;; esac
     [ "$mode" = direct ] || regress_differs
 }
 
@@ -217,14 +217,18 @@ EOT
 reads_were_split() {
     local reads
     reads=$(routed proven)
-    say "regression suite, split: $reads of $(routed) requests that could go anywhere ran on standbys"
+    say "regression suite, $mode: $reads of $(routed) requests that could go anywhere ran on standbys"
     [ "$reads" -gt 0 ] || die "no request ran on a standby"
 }
 
 # regress_differs: fails unless the tests that print something else so than directly are those listed.
 regress_differs() {
-    local file differing='' lists=regress_in_pool.txt
-    [ "$mode" = pooled ] || lists+=' regress_split.txt'
+    local file differing='' lists
+    case $mode in
+        pooled) lists=regress_in_pool.txt ;;
+        split) lists='regress_in_pool.txt regress_split.txt' ;;
+        split-session) lists=regress_split.txt ;;
+    esac
     for file in "$HOME_DIR"/regress-direct/*.out; do
         cmp -s "$file" "$out/${file##*/}" || differing+=$(basename "$file" .out)$'\n'
     done
@@ -239,27 +243,48 @@ in_modes() {
     local modes=$1 suite=$2 bin=$3 mode auth
     shift 3
     for mode in $modes; do
-        case $mode in direct) auth=relay ;; pooled | split) auth=verify ;; *) auth=$mode ;; esac
+        case $mode in direct) auth=relay ;; pooled | split*) auth=verify ;; *) auth=$mode ;; esac
         "$TRUNKLINE" demo --pg-bin "$bin" --auth "$auth" \
             --exec "$PWD/scripts/ci/foreign.sh $suite $mode $*" 2>"$HOME_DIR/demo.log" || die "$suite failed" "see $HOME_DIR/demo.log too."
     done
+}
+
+all() {
+    only isolation
+    only pipeline
+    only regress
+}
+
+# only SUITE [MODE...]
+only() {
+    local suite=$1 modes first second=$PWD/target/pg/$SECOND/bin
+    shift
+    command -v cc >/dev/null || die "no C compiler here" "install gcc."
+    case $suite in
+        isolation)
+            modes=${*:-$MODES}
+            debians_server
+            in_modes "$modes" isolation "/usr/lib/postgresql/$first/bin" "$first"
+            ;;
+        pipeline)
+            modes=${*:-$PIPELINE_MODES}
+            second_server
+            in_modes "$modes" pipeline "$second"
+            ;;
+        regress)
+            modes=${*:-$REGRESS_MODES}
+            second_server
+            in_modes "$modes" regress "$second" "$second"
+            ;;
+        *) die "no suite $suite" ;;
+    esac
 }
 
 case "${1:-}" in
     isolation) isolation "$2" "$3" ;;
     pipeline) pipeline "$2" ;;
     regress) regress "$2" "$3" ;;
-    "")
-        # shellcheck disable=SC1091 # it is on every Debian
-        . /etc/os-release
-        # shellcheck disable=SC2012 # version directories, never odd names
-        first=$(ls /usr/lib/postgresql | sort -V | tail -n 1)
-        fetch "$first" "$VERSION_CODENAME"
-        fetch "$SECOND" "$SECOND_SUITE"
-        build
-        in_modes "$MODES" isolation "/usr/lib/postgresql/$first/bin" "$first"
-        in_modes "$PIPELINE_MODES" pipeline "$PWD/target/pg/$SECOND/bin"
-        in_modes "$REGRESS_MODES" regress "$PWD/target/pg/$SECOND/bin" "$PWD/target/pg/$SECOND/bin"
-        ;;
-    *) die "foreign.sh" ;;
+    "") all ;;
+    only) shift; only "$@" ;;
+    *) die "foreign.sh [only isolation|pipeline|regress [MODE...]]" ;;
 esac

@@ -1,4 +1,4 @@
-# A Trunkline in transaction mode before the servers of the demo that runs the caller; sourced. `TRUNKLINE` is the binary.
+# A Trunkline with pools, or on a split port, before the servers of the demo that runs the caller; sourced. `TRUNKLINE` is the binary.
 # shellcheck shell=bash
 
 # Seconds that it may take until it listens, or has ended.
@@ -23,35 +23,35 @@ demo_port() {
     sed -n 4p "$TRUNKLINE_DEMO_DIR/$1/postmaster.pid"
 }
 
-# pool SIZE [KEY...]: starts it before the primary, with so many server connections for each user and database, and with
-# further lines of [pool]. Its clients connect to `pool_port`.
+# pool SIZE [KEY...]: starts it in transaction mode before the primary, with so many server connections for each user and database,
+# and with further lines of [pool]. Its clients connect to `pool_port`.
 pool() {
     local size=$1
     shift
-    start_pool "$size" '' "$@"
+    start_pool transaction "$size" '' "$@"
 }
 
-# split SIZE [KEY...]: starts it before the primary and two standbys, which run what only reads (`route = "statement"`). One of
-# them shows what was written SPLIT_DELAY later.
+# split MODE SIZE [KEY...]: starts it in this pool_mode before the primary and two standbys, which run what only reads
+# (`route = "statement"`). One of them shows what was written SPLIT_DELAY later.
 split() {
-    local size=$1 standby
+    local mode=$1 size=$2 standby
     local -a standbys=()
-    shift
+    shift 2
     psql -XAtq -p "$(demo_port replica2)" -c "ALTER SYSTEM SET recovery_min_apply_delay = '$SPLIT_DELAY'" -c 'SELECT pg_reload_conf()' >/dev/null
     for standby in replica1 replica2; do
         standbys+=(--replica "$standby=127.0.0.1:$(demo_port "$standby")")
     done
-    start_pool "$size" "${standbys[*]}" "$@" '[[listener]]' 'name = "writes"' 'target_session_attrs = "read-write"' 'route = "statement"'
+    start_pool "$mode" "$size" "${standbys[*]}" "$@" '[[listener]]' 'name = "writes"' 'target_session_attrs = "read-write"' 'route = "statement"'
 }
 
-# start_pool SIZE FLAGS [LINE...]
+# start_pool MODE SIZE FLAGS [LINE...]
 start_pool() {
-    local home=$TRUNKLINE_DEMO_DIR/pool size=$1 flags=$2
-    shift 2
+    local home=$TRUNKLINE_DEMO_DIR/pool mode=$1 size=$2 flags=$3
+    shift 3
     mkdir -p "$home"
     pool_port=$(free_port)
     pool_http=$(free_port)
-    printf '%s\n' '[auth]' 'mode = "verify"' '[admin]' "socket = \"$home/admin.sock\"" '[pool]' 'pool_mode = "transaction"' "pool_size = $size" "$@" \
+    printf '%s\n' '[auth]' 'mode = "verify"' '[admin]' "socket = \"$home/admin.sock\"" '[pool]' "pool_mode = \"$mode\"" "pool_size = $size" "$@" \
         >"$home/trunkline.toml"
     # shellcheck disable=SC2086 # words
     "$TRUNKLINE" serve --config "$home/trunkline.toml" --writes "127.0.0.1:$pool_port" --http "127.0.0.1:$pool_http" \
