@@ -106,6 +106,33 @@ fn a_read_behind_a_write_waits_for_a_replica_where_that_is_wanted() {
 }
 
 #[test]
+fn what_only_sets_or_shows_settings_is_no_write_to_wait_for() {
+    let cluster = cluster_with_table();
+    let endpoint = endpoint(&cluster, "").start();
+    let mut wire = Login::default().connect(endpoint.writes());
+    goes(&endpoint, &mut wire, COUNT, "proven");
+    pause(&cluster);
+    // Of another session: the primary writes where no replica is.
+    sql(&cluster, "INSERT INTO behind VALUES (1)");
+    for set in [
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+        "SET search_path = public",
+        "SHOW search_path",
+        "RESET search_path",
+    ] {
+        run(&mut wire, set);
+        goes(&endpoint, &mut wire, COUNT, "proven");
+        assert_eq!(wire.value(COUNT), "0", "{set}");
+    }
+    fine(&wire.extended("SET default_transaction_read_only = off", &[]));
+    goes(&endpoint, &mut wire, COUNT, "proven");
+    run(&mut wire, "INSERT INTO behind VALUES (1)");
+    goes(&endpoint, &mut wire, COUNT, "floor");
+    assert_eq!(wire.value(COUNT), "2");
+    resume(&cluster);
+}
+
+#[test]
 fn a_read_that_has_waited_in_vain_goes_to_the_primary() {
     let cluster = cluster_with_table();
     let keys = "read_your_writes = \"wait\"\nread_your_writes_wait = \"1s\"\n";

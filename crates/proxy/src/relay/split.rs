@@ -232,6 +232,9 @@ impl Relay {
             UnitReading::Incomplete | UnitReading::Other(NotProven::Unknown | NotProven::Unjudged) => {
                 return primarys(RouteReason::Unknown);
             }
+            UnitReading::Other(NotProven::Settings) => {
+                return (UnitPlace::ReadOnPrimary(ReadUnit::OF_SETTINGS), UnitLeg::Any, RouteReason::Unknown);
+            }
             UnitReading::Other(NotProven::Transaction) => return primarys(RouteReason::Transaction),
             UnitReading::Other(NotProven::Session) => return primarys(RouteReason::Session),
         };

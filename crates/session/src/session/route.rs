@@ -18,7 +18,7 @@ use crate::sql::functions::Functions;
 use crate::sql::hinted::may_say_something;
 use crate::sql::known_reads::KnownReads;
 use crate::sql::plainness::NotJudged;
-use crate::sql::reads::NoRead;
+use crate::sql::reads::{NoRead, is_of_settings};
 use crate::sql::transactions::{begins_read_only, begins_read_only_by, begins_transaction};
 use crate::sql::verdict::{CatalogProof, ReadUnit, StatementVerdict, judge};
 
@@ -42,6 +42,8 @@ pub enum NotProven {
     Unknown,
     /// It reads by its words, and the catalog is not known at the moment.
     Unjudged,
+    /// It does nothing but with the session's settings.
+    Settings,
     /// The session has what only the primary can go on with.
     Session,
 }
@@ -323,6 +325,12 @@ impl Session {
                     if unit.is_none() {
                         return unknown;
                     }
+                }
+                StatementVerdict::NoRead(NoRead::Word(_))
+                    if status == TransactionStatus::Idle
+                        && statements.all.iter().all(|statement| is_of_settings(statement.sql)) =>
+                {
+                    return UnitReading::Other(NotProven::Settings);
                 }
                 StatementVerdict::Unknown(NotJudged::Unread | NotJudged::Changing) => {
                     return UnitReading::Other(NotProven::Unjudged);

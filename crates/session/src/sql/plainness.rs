@@ -53,6 +53,11 @@ impl NotJudged {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PlainnessEpoch(u64);
 
+impl PlainnessEpoch {
+    /// No catalog has been judged by.
+    pub(crate) const NONE: PlainnessEpoch = PlainnessEpoch(u64::MAX);
+}
+
 /// What is not plain, by the name that has to appear in SQL.
 pub type NotPlainByName = HashMap<Box<[u8]>, Arc<str>>;
 

@@ -3,8 +3,8 @@
 //! It decides nothing about functions and relations, see `plainness`. Where it is in doubt, the statement is no read.
 
 use super::lexer::{Lexer, Token};
-use super::read::read;
-use super::reader::is_word;
+use super::read::{read, split};
+use super::reader::{Reader, is_word};
 
 /// Why a statement is not taken for a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,14 @@ pub(crate) fn is_read(sql: &[u8]) -> Result<(), NoRead<'_>> {
         (false, _) => Err(NoRead::Nothing),
         (true, false) => Err(NoRead::Effect),
         (true, true) => Ok(()),
+    }
+}
+
+/// Whether a text is one statement that sets or shows settings.
+pub(crate) fn is_of_settings(sql: &[u8]) -> bool {
+    match split(sql).as_deref() {
+        Ok([statement]) => ["set", "reset", "show"].iter().any(|word| Reader::new(statement).eat(word)),
+        Ok(_) | Err(_) => false,
     }
 }
 

@@ -32,6 +32,16 @@ pub struct ReadUnit {
 }
 
 impl ReadUnit {
+    /// One that does nothing but with the session's settings: no server writes for it.
+    pub const OF_SETTINGS: ReadUnit = ReadUnit {
+        key: 0,
+        position: None,
+        epoch: PlainnessEpoch::NONE,
+        may_call_what_writes: false,
+        reads_tables_alone: false,
+        says_nothing: false,
+    };
+
     /// A unit that goes on with this statement; `None` if that was judged by another catalog.
     pub(crate) fn and(self, next: ReadUnit) -> Option<ReadUnit> {
         (self.epoch == next.epoch).then_some(ReadUnit {

@@ -66,7 +66,7 @@ impl Relay {
         split.hints = self.session.hints_of(unit, split.given)?;
         let may_be_trusted = match reading {
             UnitReading::Other(NotProven::Unknown | NotProven::Unjudged) => true,
-            UnitReading::Other(NotProven::Transaction | NotProven::Session)
+            UnitReading::Other(NotProven::Transaction | NotProven::Settings | NotProven::Session)
             | UnitReading::Reads(_)
             | UnitReading::Incomplete => false,
         };

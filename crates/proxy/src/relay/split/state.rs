@@ -176,7 +176,8 @@ impl Split {
         let is_it = |(run, under): &(ReadUnit, u64)| {
             run.key == unit.key && run.epoch == unit.epoch && *under == settings
         };
-        !unit.may_call_what_writes && self.run_on_standbys.iter().flatten().any(is_it)
+        let has_run = || self.run_on_standbys.iter().flatten().any(is_it);
+        unit == ReadUnit::OF_SETTINGS || (!unit.may_call_what_writes && has_run())
     }
 
     /// Where the present unit goes and why, for the log of its statements.

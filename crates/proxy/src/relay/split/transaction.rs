@@ -61,7 +61,9 @@ impl Relay {
         match reading {
             UnitReading::Other(NotProven::Transaction) => self.hold_transaction(cx, unit),
             UnitReading::Other(NotProven::Unknown | NotProven::Session) => self.end_transaction(cx, unit),
-            UnitReading::Other(NotProven::Unjudged) | UnitReading::Reads(_) | UnitReading::Incomplete => None,
+            UnitReading::Other(NotProven::Settings | NotProven::Unjudged)
+            | UnitReading::Reads(_)
+            | UnitReading::Incomplete => None,
         }
     }
 

@@ -255,6 +255,23 @@ fn a_unit_tells_whether_it_calls_what_may_write() {
 }
 
 #[test]
+fn what_sets_or_shows_settings_alone_is_told_from_what_may_write() {
+    let mut session = session();
+    let run = |sql: &str| [parse("", sql, &[]), bind("", ""), execute("", 0)].concat();
+    for sql in ["SET search_path = a", "reset all;", "SHOW search_path", "SET SESSION AUTHORIZATION a"] {
+        is_other(&session, NotProven::Settings, &[query(sql)]);
+        is_other(&session, NotProven::Settings, &[run(sql), sync()]);
+    }
+    for sql in ["SET a = 1; INSERT INTO t VALUES (1)", "DISCARD ALL", "LOCK t"] {
+        is_other(&session, NotProven::Unknown, &[query(sql)]);
+    }
+    is_other(&session, NotProven::Unknown, &[run("SET a = 1"), run("INSERT INTO t VALUES (1)"), sync()]);
+    is_other(&session, NotProven::Unknown, &[query("SET a = 1"), query("INSERT INTO t VALUES (1)")]);
+    begins(&mut session, "BEGIN READ ONLY").expect("it begins");
+    is_other(&session, NotProven::Unknown, &[query("SET LOCAL a = 1")]);
+}
+
+#[test]
 fn a_session_that_only_the_primary_goes_on_with_stays_there() {
     let mut session = session();
     let set = query("SET default_transaction_isolation = 'serializable'");
