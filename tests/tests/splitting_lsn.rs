@@ -1,6 +1,7 @@
 //! One port for reads and writes: clients that are told up to where they have written, for others to read that.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use trunkline_cluster::Cluster;
@@ -202,6 +203,40 @@ fn a_question_for_a_position_leaves_nothing_that_a_client_meets() {
         let names = "SELECT count(*) FROM pg_prepared_statements WHERE statement ~ 'wal' OR name ~ 'trunkline: prepare'";
         assert_eq!(wire.value(&format!("{names} AND pg_backend_pid() > 0")), "0");
     }
+}
+
+#[test]
+fn a_cancel_request_that_meets_the_question_is_not_the_clients_error() {
+    let cluster = cluster_with_table();
+    let endpoint = endpoint(&cluster, "transaction").start();
+    let mut wire = told().connect(endpoint.writes());
+    let (packet, is_over) = (wire.cancel_packet(), AtomicBool::new(false));
+    let answers = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let mut canceler = Wire::connect(endpoint.writes());
+                canceler.send(&packet);
+                assert!(canceler.read_to_end().is_some(), "the proxy ends it");
+            }
+        });
+        let answers: Vec<_> = (0..200).map(|_| wire.query(INSERT)).collect();
+        is_over.store(true, Ordering::Relaxed);
+        answers
+    });
+    let mut written = 0;
+    for answer in answers {
+        match answer.error.as_ref().map(|error| error.code.as_str()) {
+            None => {
+                position(&answer);
+                written += 1;
+            }
+            // One that has waited for a server has been to none.
+            Some(code) => assert!(code == "57014" && ["EZ", "ESZ"].contains(&&*answer.tags()), "{answer:?}"),
+        }
+    }
+    assert_eq!(sql(&cluster, COUNT), written.to_string());
+    eventually(PATIENCE, "no cancel request is left", || wire.query(INSERT).error.is_none());
+    assert_ne!(position(&wire.query(INSERT)), "0/FFFFFFFF/FFFFFFFF");
 }
 
 #[test]
