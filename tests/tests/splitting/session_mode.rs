@@ -3,6 +3,7 @@
 use std::thread::scope;
 
 use trunkline_cluster::Server;
+use trunkline_tests::psql_output;
 
 use super::*;
 
@@ -226,4 +227,20 @@ fn an_override_gives_its_user_connections_of_its_own() {
     assert_eq!(wires.iter_mut().map(|wire| wire.value(WHO)).collect::<Vec<_>>(), pids);
     let _new: Vec<Wire> = (0..3).map(|_| shares.connect(endpoint.writes())).collect();
     assert_eq!(shares.processes(&cluster.primary).len(), 4);
+}
+
+#[test]
+fn a_client_gets_the_notices_of_its_own_login() {
+    let cluster = shared_cluster();
+    let role = PoolRole::create(cluster, "warned_of_own");
+    cluster.primary.psql("ALTER ROLE warned_of_own SET default_tablespace = 'no such'").unwrap();
+    cluster.wait_caught_up().unwrap();
+    let endpoint = own(cluster).start();
+    let said = |port: u16| {
+        let output = psql_output(port, &[("PGUSER", role.name), ("PGPASSWORD", "postgres")], WHO);
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let directly = said(cluster.primary.port());
+    assert!(directly.contains("WARNING:  invalid value for parameter"), "{directly}");
+    assert_eq!(said(endpoint.writes()), directly);
 }

@@ -4,6 +4,8 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 
+use bytes::BytesMut;
+use trunkline_codec::scan::{Piece, Scanner};
 use trunkline_codec::startup::StartupMessage;
 use trunkline_net::Transport;
 use trunkline_pool::{PoolMode, ServerReuse};
@@ -12,7 +14,7 @@ use super::LoginFailure;
 use super::request::StartupRequest;
 use crate::context::Worker;
 use crate::errors::Refusal;
-use crate::pool::seat::ClientSeat;
+use crate::pool::seat::{ClientSeat, SeatMode};
 use crate::server::connection::ReadyServer;
 use crate::settings::AddHost;
 
@@ -42,10 +44,29 @@ pub(super) fn seat(
     seat.map(Some).map_err(|refusal| Refusal::Pool { why: refusal.to_string() }.into())
 }
 
-/// What the client is told of a connection that another client has logged in to.
-pub(super) fn tell_login(taken: &mut ReadyServer) {
-    if taken.server.member.is_some() {
-        taken.login_reply.messages = taken.server.state.parameter_messages(&taken.login_reply.messages);
+/// What the client is told of a connection that another client has logged in to. Of one that is its own it also gets the notices
+/// of the login, such as those of an event trigger.
+pub(super) fn tell_login(taken: &mut ReadyServer, seat: Option<&ClientSeat>) {
+    if taken.server.member.is_none() {
+        return;
+    }
+    let reported = std::mem::take(&mut taken.login_reply.messages);
+    let mut told = taken.server.state.parameter_messages(&reported);
+    if seat.is_some_and(|seat| seat.mode() == SeatMode::Own) {
+        append_notices(&mut told, &reported);
+    }
+    taken.login_reply.messages = told;
+}
+
+/// Appends the NoticeResponse messages among `reported`.
+fn append_notices(out: &mut BytesMut, reported: &[u8]) {
+    let mut scanner = Scanner::backend();
+    let (mut start, mut at) = (0, 0);
+    while let Ok(Some(piece)) = scanner.next(reported, &mut at) {
+        if let Piece::Message { tag: b'N', .. } = piece {
+            out.extend_from_slice(&reported[start..at]);
+        }
+        start = at;
     }
 }
 

@@ -78,7 +78,7 @@ pub(super) async fn log_in(
     };
     let taken = match taken {
         Ok(mut taken) => {
-            tell_login(&mut taken);
+            tell_login(&mut taken, seat.as_ref());
             taken
         }
         Err(error) => {
