@@ -115,6 +115,7 @@ fn a_transaction_that_only_reads_runs_on_one_replica() {
         "BEGIN READ ONLY",
         "start transaction isolation level repeatable read, read only;",
         "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY NOT DEFERRABLE",
+        "BEGIN; SET TRANSACTION READ ONLY",
     ] {
         assert_eq!(begins_on_replica(&endpoint, &mut wire, begin, read), "1");
         let before = routed(&endpoint);
@@ -189,6 +190,8 @@ fn what_postgresql_says_to_begin_and_what_follows_is_what_the_client_gets() {
         "BEGIN READ ONLY; SELECT 1; COMMIT",
         "BEGIN READ ONLY",
         "",
+        "COMMIT",
+        "BEGIN; SET TRANSACTION READ ONLY",
         "COMMIT",
     ];
     let shown = |answer: &Answer| {
