@@ -1,13 +1,12 @@
 //! One port for reads and writes: clients that are told up to where they have written, for others to read that.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use trunkline_cluster::Cluster;
 use trunkline_codec::write;
 use trunkline_tests::{
-    Answer, Endpoint, EndpointBuilder, Login, Wire, eventually, own_cluster, shared_cluster,
+    Answer, Endpoint, EndpointBuilder, Login, PoolRole, Wire, eventually, own_cluster, shared_cluster,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -206,37 +205,26 @@ fn a_question_for_a_position_leaves_nothing_that_a_client_meets() {
 }
 
 #[test]
-fn a_cancel_request_that_meets_the_question_is_not_the_clients_error() {
+fn a_position_that_the_primary_does_not_tell_is_one_that_only_the_primary_shows() {
     let cluster = cluster_with_table();
+    let role = PoolRole::create(&cluster, "of_untold");
+    sql(
+        &cluster,
+        "REVOKE EXECUTE ON FUNCTION pg_current_wal_insert_lsn() FROM PUBLIC; GRANT ALL ON told TO of_untold;
+         GRANT EXECUTE ON FUNCTION pg_current_wal_insert_lsn() TO trunkline_monitor",
+    );
+    cluster.wait_caught_up().unwrap();
     let endpoint = endpoint(&cluster, "transaction").start();
-    let mut wire = told().connect(endpoint.writes());
-    let (packet, is_over) = (wire.cancel_packet(), AtomicBool::new(false));
-    let answers = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
-                let mut canceler = Wire::connect(endpoint.writes());
-                canceler.send(&packet);
-                assert!(canceler.read_to_end().is_some(), "the proxy ends it");
-            }
-        });
-        let answers: Vec<_> = (0..200).map(|_| wire.query(INSERT)).collect();
-        is_over.store(true, Ordering::Relaxed);
-        answers
-    });
-    let mut written = 0;
-    for answer in answers {
-        match answer.error.as_ref().map(|error| error.code.as_str()) {
-            None => {
-                position(&answer);
-                written += 1;
-            }
-            // One that has waited for a server has been to none.
-            Some(code) => assert!(code == "57014" && ["EZ", "ESZ"].contains(&&*answer.tags()), "{answer:?}"),
-        }
+    let mut wire = role.login().with("trunkline.report_lsn", "on").connect(endpoint.writes());
+    let mut reader = Login::default().connect(endpoint.writes());
+    goes(&endpoint, &mut reader, COUNT, "proven");
+    cluster.replicas.iter().for_each(|replica| replica.pause_replay().unwrap());
+    for count in 1..=3 {
+        let lsn = position(&wire.query(INSERT));
+        assert_eq!(lsn, "0/FFFFFFFF/FFFFFFFF");
+        assert_eq!(reader.value(&format!("/* trunkline.min_lsn={lsn} */ {COUNT}")), count.to_string());
     }
-    assert_eq!(sql(&cluster, COUNT), written.to_string());
-    eventually(PATIENCE, "no cancel request is left", || wire.query(INSERT).error.is_none());
-    assert_ne!(position(&wire.query(INSERT)), "0/FFFFFFFF/FFFFFFFF");
+    cluster.replicas.iter().for_each(|replica| replica.resume_replay().unwrap());
 }
 
 #[test]
