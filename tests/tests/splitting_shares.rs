@@ -2,13 +2,13 @@
 //! pause.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use trunkline_cluster::Cluster;
 use trunkline_tests::{Answer, Endpoint, Login, PoolRole, Wire};
-use trunkline_tests::{eventually, own_cluster, shared_cluster};
+use trunkline_tests::{own_cluster, shared_cluster};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Its listener for writes splits. Sessions share four connections of a pool, or have their own.
 fn endpoint(cluster: &Cluster, pool_mode: &str) -> Endpoint {
@@ -73,37 +73,46 @@ fn most_reads_right_behind_writes_run_on_replicas() {
         for (how, ask) in asked {
             for reads in [3, 9] {
                 // A machine that is busy with other things is slow to show what was written.
-                let shares: Vec<u64> = (0..3).map(|_| share(&endpoint, role, ask, reads)).collect();
-                let is_enough = shares.iter().any(|share| *share >= 60);
-                assert!(
-                    is_enough,
-                    "{pool_mode}, {how}, {reads} reads per write: {shares:?} % ran on replicas: {:?}",
-                    endpoint.routed()
-                );
+                let (begun, mut shares) = (Instant::now(), Vec::new());
+                while shares.last().is_none_or(|share| *share < 60) {
+                    shares.push(share(&endpoint, role, ask, reads));
+                    let is_late = begun.elapsed() > PATIENCE;
+                    let what = format!("{pool_mode}, {how}, {reads} reads per write: {shares:?} %");
+                    assert!(!is_late, "{what} ran on replicas: {:?}", endpoint.routed());
+                }
             }
         }
     }
 }
 
 #[test]
-fn a_slow_read_in_a_loop_leaves_the_primary() {
+fn slow_reads_in_a_loop_leave_the_primary() {
+    const KINDS: usize = 8;
+    const READS: usize = 6;
     let cluster = shared_cluster();
     let role = PoolRole::create(cluster, "of_slow_reads");
     sql(cluster, "CREATE TABLE slow_read (n int); GRANT ALL ON slow_read TO of_slow_reads");
-    let slow = "SELECT (SELECT count(*) FROM slow_read) FROM generate_series(1, 100000) AS i OFFSET 99999";
-    for (pool_mode, written) in [("transaction", "1"), ("session", "2")] {
+    for pool_mode in ["transaction", "session"] {
         let endpoint = endpoint(cluster, pool_mode);
         let mut wire = role.connect(endpoint.writes());
-        assert_eq!(wire.query("INSERT INTO slow_read VALUES (1)").error, None);
-        eventually(PATIENCE, "a replica runs it", || {
-            assert_eq!(wire.value(slow), written);
-            count(&endpoint, "proven") > 0
-        });
-        // From then on it is known to write nothing.
-        let (before, reads) = (count(&endpoint, "proven"), 10);
-        (0..reads).for_each(|_| assert_eq!(wire.value(slow), written));
-        let proven = count(&endpoint, "proven") - before;
-        assert!(proven * 10 >= reads * 6, "{pool_mode}: {proven} of {reads} ran on replicas");
+        let mut on_replicas = |turn: usize| {
+            let kinds = (0..KINDS).map(|kind| {
+                assert_eq!(wire.query("INSERT INTO slow_read VALUES (1)").error, None);
+                // No replica has run it yet: on the primary it counts as a write.
+                let name = format!("new_{turn}_{kind}");
+                let slow = format!(
+                    "SELECT current_setting('cluster_name') FROM generate_series(1, 100000) AS {name} OFFSET 99999"
+                );
+                (0..READS).filter(|_| wire.value(&slow) != "primary").count()
+            });
+            kinds.sum::<usize>() * 100 / (KINDS * READS)
+        };
+        let (begun, mut shares) = (Instant::now(), Vec::new());
+        while shares.last().is_none_or(|share| *share < 60) {
+            shares.push(on_replicas(shares.len()));
+            let is_late = begun.elapsed() > PATIENCE;
+            assert!(!is_late, "{pool_mode}: {shares:?} % ran on replicas: {:?}", endpoint.routed());
+        }
     }
 }
 
@@ -113,8 +122,10 @@ fn the_first_read_of_a_database_is_judged() {
     let reasons: Vec<String> = (0..3)
         .map(|_| {
             let endpoint = endpoint(&cluster, "transaction");
-            let mut wire = Login::default().connect(endpoint.writes());
-            endpoint.reasons_of(|| assert_eq!(wire.value("SELECT count(*) > 0 FROM pg_class"), "t"))
+            endpoint.reasons_of(|| {
+                let mut wire = Login::default().connect(endpoint.writes());
+                assert_eq!(wire.value("SELECT count(*) > 0 FROM pg_class"), "t");
+            })
         })
         .collect();
     // On a machine that is busy with other things, a look at the catalog may take longer than a login waits.

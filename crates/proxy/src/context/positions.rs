@@ -53,12 +53,13 @@ impl TalliedPositions {
         self.servers.borrow().get(&server)?.told
     }
 
-    /// Somebody needs a position of a question that begins at `since` or later. `true` if the caller is to ask.
-    pub(crate) fn wanted(&self, server: ServerId, since: Instant) -> bool {
+    /// Somebody needs a position of a question that begins at `since` or later; `None` if any that is under way will do. `true` if the
+    /// caller is to ask.
+    pub(crate) fn wanted(&self, server: ServerId, since: Option<Instant>) -> bool {
         let mut all = self.servers.borrow_mut();
         match &mut all.entry(server).or_default().asking {
             Some(question) => {
-                if question.began.is_some_and(|began| began < since) {
+                if since.is_some_and(|since| question.began.is_some_and(|began| began < since)) {
                     question.next = NextQuestion::Due;
                 }
                 false
@@ -107,17 +108,20 @@ mod tests {
         let told = |lsn| Some(TalliedPosition { asked_at: Instant::now(), lsn: Lsn(lsn) });
         let now = Instant::now();
         let later = now + Duration::from_nanos(1);
-        assert!(tallied.wanted(server, now) && !tallied.wanted(server, later), "it is still to begin");
+        assert!(
+            tallied.wanted(server, Some(now)) && !tallied.wanted(server, Some(later)),
+            "it is still to begin"
+        );
         tallied.asks(server, now);
-        assert!(!tallied.wanted(server, later) && !tallied.wanted(server, now));
+        assert!(!tallied.wanted(server, Some(later)) && !tallied.wanted(server, Some(now)));
         assert!(tallied.answered(server, told(1)), "it began too early for one of them");
         tallied.asks(server, later);
-        assert!(!tallied.wanted(server, later));
+        assert!(!tallied.wanted(server, Some(later)) && !tallied.wanted(server, None));
         assert!(!tallied.answered(server, told(2)), "it is late enough for all");
         assert_eq!(tallied.of(server).map(|told| told.lsn), Some(Lsn(2)));
-        assert!(tallied.wanted(server, now));
+        assert!(tallied.wanted(server, None));
         tallied.asks(server, now);
-        assert!(!tallied.wanted(server, later));
+        assert!(!tallied.wanted(server, Some(later)));
         assert!(!tallied.answered(server, None), "a server that does not answer is not asked again at once");
         assert_eq!(tallied.of(server).map(|told| told.lsn), Some(Lsn(2)));
         assert_eq!(tallied.of(ServerId(2)), None);

@@ -32,13 +32,14 @@ pub(crate) enum AskedPosition {
     Replay,
 }
 
-/// Has a server asked, at `since` or later, in the background: what it tells is in the worker's positions.
+/// Has a server asked, in the background: what it tells is in the worker's positions.
+/// `since` as for `TalliedPositions::wanted`.
 pub(crate) fn ask_for_position(
     worker: &Rc<Worker>,
     seat: &Rc<PoolSeat>,
     carried: CarriedState,
     (server, what): (ServerId, AskedPosition),
-    since: Instant,
+    since: Option<Instant>,
 ) {
     if worker.positions.wanted(server, since) {
         spawn(ask_until_known(Rc::clone(worker), Rc::clone(seat), carried, server, what));
@@ -83,7 +84,7 @@ fn ask_standbys(worker: &Rc<Worker>, seat: &Rc<PoolSeat>, carried: CarriedState)
     let snapshot = worker.shared.health.load();
     let is_up = |server: &&ServerStatus| server.role == Role::Standby && server.state.takes_new();
     for standby in snapshot.servers.iter().filter(is_up) {
-        ask_for_position(worker, seat, carried, (standby.id, AskedPosition::Replay), Instant::now());
+        ask_for_position(worker, seat, carried, (standby.id, AskedPosition::Replay), None);
     }
 }
 

@@ -81,7 +81,7 @@ impl Relay {
         let position = split.floor.position(&snapshot, now);
         let since = split.floor.awaited_since().unwrap_or(now);
         if let (FloorPosition::Unknown, Some(primary)) = (position, snapshot.primary) {
-            self.ask_position(primary, AskedPosition::Insert, since);
+            self.ask_position(primary, AskedPosition::Insert, Some(since));
         }
     }
 

@@ -319,7 +319,7 @@ impl Relay {
             || snapshot.server(server).is_some_and(|status| shows(&snapshot, status, position))
             || self.worker.positions.of(server).is_some_and(|told| told.lsn >= position);
         if !is_shown {
-            self.ask_position(server, AskedPosition::Replay, Instant::now());
+            self.ask_position(server, AskedPosition::Replay, None);
         }
         is_shown
     }

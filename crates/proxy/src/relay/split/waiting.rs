@@ -145,14 +145,13 @@ impl Relay {
     fn ask_written(&self, snapshot: &Snapshot, now: Instant) {
         let since = self.context.split.as_ref().and_then(|split| split.floor.awaited_since());
         if let Some(primary) = snapshot.primary {
-            self.ask_position(primary, AskedPosition::Insert, since.unwrap_or(now));
+            self.ask_position(primary, AskedPosition::Insert, Some(since.unwrap_or(now)));
         }
     }
 
     /// Has standbys asked that are not known to show enough.
     pub(super) fn ask_behind(&self, behind: Vec<ServerId>) {
-        let now = Instant::now();
-        behind.into_iter().for_each(|standby| self.ask_position(standby, AskedPosition::Replay, now));
+        behind.into_iter().for_each(|standby| self.ask_position(standby, AskedPosition::Replay, None));
     }
 
     /// Waits, for as long as [`Self::is_wait_over`] does not say that it is over.
@@ -224,11 +223,11 @@ impl Relay {
         if self.has_own_connections() && !matches!(ended, UnitPlace::ReadOnPrimary(_)) {
             self.worker.shared.health.ask_now(primary);
         } else {
-            self.ask_position(primary, AskedPosition::Insert, since);
+            self.ask_position(primary, AskedPosition::Insert, Some(since));
         }
     }
 
-    pub(super) fn ask_position(&self, server: ServerId, what: AskedPosition, since: Instant) {
+    pub(super) fn ask_position(&self, server: ServerId, what: AskedPosition, since: Option<Instant>) {
         if let Some(seat) = self.seat_in_transaction_mode() {
             ask_for_position(&self.worker, seat, self.context.carried, (server, what), since);
         }
