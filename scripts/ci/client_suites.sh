@@ -16,7 +16,7 @@ BUILT=(pytest distro anyio asyncpg==0.32.0 psycopg2-binary==2.9.13 'psycopg[bina
 DEBIAN_SUITE=sid
 # Of Django's suite, the folders whose tests ask the database what it does with sessions, transactions and queries.
 DJANGO_TESTS=(basic backends queries transactions transaction_hooks ordering select_for_update select_related bulk_create get_or_create
-    update delete lookup aggregation annotations expressions distinct_on_fields multiple_database connection_executors force_insert_update
+    update delete lookup aggregation annotations expressions distinct_on_fields multiple_database force_insert_update
     introspection inspectdb schema migrations postgres_tests sessions_tests cache async serializers fixtures db_functions test_utils)
 
 # fetched NAME: gets the suite; fails, and `reason` says why, where this machine cannot.
