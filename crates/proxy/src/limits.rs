@@ -287,6 +287,10 @@ pub const FUNCTION_LOOK_TIMEOUT: Duration = Duration::from_secs(15);
 /// A database in which nothing ran for this long is not checked until something runs again.
 pub const FUNCTION_QUIET: Duration = Duration::from_secs(10);
 
+/// The connection to a database closes so long after its last session has left: DROP DATABASE waits five seconds for others to leave
+/// (PostgreSQL 18, src/backend/storage/ipc/procarray.c, CountOtherDBBackends).
+pub const FUNCTIONS_LEFT: Duration = Duration::from_secs(2);
+
 /// How long functions are kept after the last session has left the database.
 pub const FUNCTIONS_KEPT: Duration = Duration::from_secs(60);
 

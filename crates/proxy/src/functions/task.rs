@@ -13,7 +13,7 @@ use super::connection::FunctionsReadError;
 use super::read::{FunctionsReader, PlainnessWish};
 use crate::limits::{
     FUNCTION_FAILURES_TOLD, FUNCTION_LOOK_INTERVAL, FUNCTION_LOOK_PAUSE_MAX, FUNCTION_LOOK_SHARE,
-    FUNCTION_QUIET, FUNCTION_UNREADABLE_PAUSE, FUNCTIONS_KEPT,
+    FUNCTION_QUIET, FUNCTION_UNREADABLE_PAUSE, FUNCTIONS_KEPT, FUNCTIONS_LEFT,
 };
 
 /// Checks a database while it has sessions, and a while longer. Sets `first_look` when the first check has ended.
@@ -118,7 +118,7 @@ impl Warnings {
 enum TickAction {
     Wait,
     Look,
-    /// No session has called a function for a while.
+    /// No session has called a function for a while, or all have left.
     Rest,
     /// No session is left.
     End,
@@ -183,7 +183,13 @@ impl LookSchedule {
         if functions.is_awaited() && self.earliest(functions).is_none_or(|earliest| now >= earliest) {
             return TickAction::Look;
         }
-        if now < self.due {
+        let is_left =
+            !is_held && now.saturating_duration_since(self.held_at.max(self.used_at)) >= FUNCTIONS_LEFT;
+        if is_left && !self.is_resting {
+            self.is_resting = true;
+            return TickAction::Rest;
+        }
+        if now < self.due || is_left {
             return TickAction::Wait;
         }
         match (now.saturating_duration_since(self.used_at) < FUNCTION_QUIET, self.is_resting) {
@@ -217,6 +223,21 @@ mod tests {
         assert_eq!(schedule.tick(at(20_100), &functions, true), TickAction::Wait);
         assert_eq!(schedule.tick(at(79_000), &functions, false), TickAction::Wait);
         assert_eq!(schedule.tick(at(80_100), &functions, false), TickAction::End);
+    }
+
+    #[test]
+    fn a_database_that_all_sessions_have_left_can_be_dropped() {
+        let functions = Functions::new(FunctionCatalog::unread(Arc::default(), UnlistedFunctions::Unread));
+        let start = Instant::now();
+        let at = |milliseconds: u64| start + Duration::from_millis(milliseconds);
+        let mut schedule = LookSchedule::new(start);
+        // The next one is due in four seconds.
+        schedule.looked(PlainnessWish::NotWanted, start, at(200), FUNCTION_LOOK_INTERVAL);
+        assert_eq!(schedule.tick(at(1000), &functions, true), TickAction::Wait);
+        assert_eq!(schedule.tick(at(2900), &functions, false), TickAction::Wait);
+        assert_eq!(schedule.tick(at(3000), &functions, false), TickAction::Rest);
+        assert_eq!(schedule.tick(at(5000), &functions, false), TickAction::Wait, "it has left as well");
+        assert_eq!(schedule.tick(at(5100), &functions, true), TickAction::Look, "one has come");
     }
 
     #[test]
