@@ -75,7 +75,13 @@ const MODULES: &[(&str, &[&[&str]])] = &[
     ("topology", &[&["address", "dialect", "state"], &["snapshot"], &["testing"]]),
     (
         "routing",
-        &[&["attrs", "candidate", "floor", "gray"], &["zones"], &["load"], &["eligible"], &["balance"]],
+        &[
+            &["attrs", "candidate", "credit", "floor", "gray"],
+            &["zones"],
+            &["load"],
+            &["eligible"],
+            &["balance"],
+        ],
     ),
     ("telemetry", &[&["limits", "metrics"], &["sessions", "log_rate"], &["statement_log", "exposition"]]),
     (
