@@ -2,12 +2,12 @@
 # Which suites there are, in which order they begin, and how each is run. Sourced.
 
 # These promise times, so nothing runs beside them.
-timed="lag health_rows faults"
+timed="lag health_rows faults splitting_shares"
 # These keep both processors busy with pgbench, so they come last and two at a time.
 loaded="outliving"
 # These need minutes or nearly, the longest first: of those that run side by side, one that began late would end the run alone.
 long="slow_patroni slow_pooling discovery failover slow_health moves gray verdicts torture slow_fleet slow_memory tls_faults tls_crowds tls_certificates tls behind_haproxy
-functions logging_in terminating authentication pooling pooling_clients splitting splitting_writes splitting_hints splitting_floors splitting_lsn splitting_transactions splitting_shares"
+functions logging_in terminating authentication pooling pooling_clients splitting splitting_writes splitting_hints splitting_floors splitting_lsn splitting_transactions"
 
 # These speak TLS with clients and servers, the others do not: their promises are the same. `make test-long` runs each suite
 # the other way.

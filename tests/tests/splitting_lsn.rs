@@ -261,3 +261,25 @@ fn a_session_and_a_transaction_say_whether_positions_are_told() {
     silent(&wire.query("SET trunkline.report_lsn = off"));
     silent(&wire.query(WRITE));
 }
+
+/// Such a transaction, of which a replica has run one, only reads on the primary, too; what comes behind its end may write.
+#[test]
+fn a_write_behind_the_end_of_a_transaction_that_only_reads_is_told_of() {
+    let cluster = cluster_with_table();
+    let endpoint = endpoint(&cluster, "transaction").start();
+    let mut wire = told().connect(endpoint.writes());
+    eventually(PATIENCE, "a replica runs the transaction", || {
+        let reasons = endpoint.reasons_of(|| {
+            for sql in ["BEGIN READ ONLY", COUNT, "COMMIT"] {
+                run(&mut wire, sql);
+            }
+        });
+        reasons.contains("proven")
+    });
+    cluster.replicas.iter().for_each(|replica| replica.pause_replay().unwrap());
+    position(&wire.query(INSERT));
+    run(&mut wire, "BEGIN READ ONLY");
+    assert_eq!(wire.value(COUNT), "1", "the primary has answered");
+    position(&wire.query(&format!("COMMIT; {INSERT}")));
+    cluster.replicas.iter().for_each(|replica| replica.resume_replay().unwrap());
+}

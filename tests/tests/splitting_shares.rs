@@ -8,7 +8,7 @@ use trunkline_cluster::Cluster;
 use trunkline_tests::{Answer, Endpoint, Login, PoolRole, Wire};
 use trunkline_tests::{own_cluster, shared_cluster};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Its listener for writes splits. Sessions share four connections of a pool, or have their own.
 fn endpoint(cluster: &Cluster, pool_mode: &str) -> Endpoint {

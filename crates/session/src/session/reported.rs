@@ -120,7 +120,11 @@ impl Session {
             | FrontendTag::Unknown(_) => false,
         };
         let conversation = &self.conversation;
+        // Only the Sync behind the data ends a COPY whose own Sync came before them.
+        let ends_copy = tag == FrontendTag::Sync
+            && conversation.outstanding.iter().last().is_some_and(|last| last.request == Request::CopyEnd);
         let waits = is_request
+            && !ends_copy
             && self.mode == Mode::Tracked
             && !conversation.outstanding.is_empty()
             && !self.reads_copy_data()
@@ -142,10 +146,11 @@ impl Session {
 
     #[cold]
     fn must_report(&mut self, wishes: ReportWishes) -> bool {
-        let within = self.carried.followed.as_mut().and_then(|followed| followed.reports_here.take());
+        let followed = self.carried.followed.as_mut();
+        let within = followed.is_some_and(|followed| std::mem::take(&mut followed.reports_here));
         let now = self.reports_by_setting().map_or(wishes.at_login, ReportWish::of);
         self.client.wishes = Some(ReportWishes { now, ..wishes });
-        let wish = within.map_or(now, ReportWish::of);
+        let wish = if within { ReportWish::Yes } else { now };
         let unit = std::mem::take(&mut self.conversation.unit);
         let may_ask = self.mode == Mode::Tracked
             && self.conversation.role == ServerRole::Primary

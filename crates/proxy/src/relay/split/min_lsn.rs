@@ -43,6 +43,10 @@ impl WrittenWal {
 
     /// What the position means for a unit that has come at `came_at`.
     pub(super) fn meaning_of(&self, min: MinLsn, came_at: Instant) -> MinLsnMeaning {
+        // What stands for a position that is not known.
+        if min.timeline == Some(TimelineId(0)) {
+            return MinLsnMeaning::Primary;
+        }
         let is_asked_since = self.asked.is_some_and(|(asked_at, _)| asked_at >= came_at);
         let late = if is_asked_since { MinLsnMeaning::Beyond } else { MinLsnMeaning::Awaited };
         if let (Some(wanted), Some(timeline)) = (min.timeline, self.timeline) {
@@ -121,5 +125,6 @@ mod tests {
         assert_eq!(of(Some(since), min(Some(3), 0)), MinLsnMeaning::Beyond);
         let unknown = WrittenWal { timeline: None, asked: Some(since) };
         assert_eq!(unknown.meaning_of(min(Some(3), 100), now), reached);
+        assert_eq!(unknown.meaning_of(min(Some(0), u64::MAX), now), MinLsnMeaning::Primary);
     }
 }

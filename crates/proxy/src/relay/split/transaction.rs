@@ -287,6 +287,7 @@ impl Relay {
                 {
                     self.to_server.input.process_again(Vec::new());
                     self.context.split.as_mut()?.place = UnitPlace::OnPrimary;
+                    self.notes_effect();
                     return None;
                 }
                 TransactionReading::Unjudged if self.waits_for_judgement(chunk) => return None,

@@ -60,8 +60,8 @@ pub(crate) struct Followed {
     pub(crate) encoding: CurrentEncoding,
     /// A parameter was reported since the session was last idle outside a transaction.
     pub(crate) has_report: bool,
-    /// What `SET LOCAL` has said last of `trunkline.report_lsn`. Whoever looks at it at the end of the transaction takes it.
-    pub(crate) reports_here: Option<bool>,
+    /// `SET LOCAL` has turned `trunkline.report_lsn` on, perhaps not for the whole transaction. Whoever looks at its end takes it.
+    pub(crate) reports_here: bool,
     /// See the method.
     pub(super) hidden: Option<PinReason>,
     pub(crate) pin_question: PinQuestion,
@@ -89,7 +89,7 @@ impl Followed {
             carry: Vec::new(),
             encoding: CurrentEncoding::default(),
             has_report: false,
-            reports_here: None,
+            reports_here: false,
             hidden: None,
             pin_question: PinQuestion::default(),
             temporary: TemporarySchema::default(),
@@ -345,9 +345,7 @@ impl Followed {
             // A custom setting exists from now on, even if the transaction rolls back.
             Change::Local { key, sql } => {
                 self.has_other_reading |= decides_reading(key);
-                if **key == *REPORT_LSN {
-                    self.reports_here = reports_lsn(sql);
-                }
+                self.reports_here |= **key == *REPORT_LSN && reports_lsn(sql) == Some(true);
                 self.settle(change, encoding);
             }
         }
