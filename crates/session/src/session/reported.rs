@@ -137,7 +137,6 @@ impl Session {
     }
 
     /// Whether the ReadyForQuery that was just taken does not go to the client yet.
-    #[inline]
     pub(crate) fn withholds_ready(&mut self) -> bool {
         self.client.wishes.is_some_and(|wishes| {
             self.conversation.status == TransactionStatus::Idle && self.must_report(wishes)

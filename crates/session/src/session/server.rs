@@ -25,6 +25,9 @@ use crate::step::{Peer, ServerStep, ServerThen, StandbyRefusal, Violation, Viola
 /// Type byte and length word.
 const HEADER: u64 = 5;
 
+/// The same, of a message that is whole.
+const HEADER_BYTES: usize = 5;
+
 impl Session {
     /// Takes what the server sent: the unforwarded rest of the last chunk, and what came since. For sessions with
     /// [`StatementNames::OfClient`].
@@ -136,13 +139,13 @@ impl Session {
             match self.mode {
                 Mode::Tracked => {
                     if let Err(reason) = self.answered(tag, body, length, now, out) {
-                        // After this the requests of the answers are unknown.
                         if self.conversation.own.is_some() || self.conversation.is_ready_withheld() {
                             return Err(unexpected(tag, length).into());
                         }
                         self.untrack(reason);
                     } else if tag == BackendTag::ReadyForQuery && self.withholds_ready() {
-                        let length = std::mem::replace(at, before) - before;
+                        let length = HEADER_BYTES + body.len();
+                        *at -= length;
                         return Ok(Stop::Replace { length, by: None });
                     }
                 }
